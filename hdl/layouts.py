@@ -1,0 +1,112 @@
+"""Payloads that travel between the components: one function per layout, all widths from the configuration.
+
+Two kinds of connection carry them: `amaranth.lib.stream.Signature(layout)` where the receiver may wait, and
+`valid_only(layout)` (the same without ``ready``) where room was reserved beforehand.
+"""
+
+from __future__ import annotations
+
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out
+
+from golden.params import Config
+
+__all__ = [
+    "CODE_BITS", "beat_layout", "cols_bits", "completion_layout", "descriptor_layout", "read_job_layout", "request_layout",
+    "response_layout", "result_layout", "rows_bits", "valid_only", "writer_job_layout",
+]  # fmt: skip
+
+CODE_BITS = 3  # an error code (hdl.registers.ErrorCode)
+BEAT_COUNT_BITS = 32  # beats of one read job
+
+
+def valid_only(layout: data.StructLayout) -> wiring.Signature:
+    """A stream whose receiver always takes what comes.
+
+    Not ``stream.Signature(..., always_ready=True)``: its constant ``ready`` cannot be a port of a top-level module.
+    """
+    return wiring.Signature({"payload": Out(layout), "valid": Out(1)})
+
+
+def rows_bits(config: Config) -> int:
+    """Bits of a row count, 0..max_rows."""
+    return config.max_rows.bit_length()
+
+
+def cols_bits(config: Config) -> int:
+    """Bits of a column count, 0..max_cols."""
+    return config.max_cols.bit_length()
+
+
+def beat_layout(config: Config) -> data.StructLayout:
+    """One beat of a region, in order."""
+    return data.StructLayout({
+        "data": config.bus_bits,  # the beat as it lay in memory, little endian
+        "last": 1,  # last beat of its job
+        "error": 1,  # the memory answered this beat with an error; data is arbitrary
+    })  # fmt: skip
+
+
+def read_job_layout(config: Config) -> data.StructLayout:
+    """A region to be read from start to end."""
+    return data.StructLayout({
+        "address": config.addr_bits,  # byte address of the first beat, aligned to a beat
+        "beats": BEAT_COUNT_BITS,  # length in beats; 0: nothing is read and nothing comes out
+    })  # fmt: skip
+
+
+def request_layout(config: Config) -> data.StructLayout:
+    """One AXI4 burst to be read."""
+    return data.StructLayout({
+        "address": config.addr_bits,  # byte address of the first beat, aligned to a beat
+        "len": 8,  # beats - 1, as in ARLEN
+    })  # fmt: skip
+
+
+def response_layout(config: Config) -> data.StructLayout:
+    """One beat of the answer to a burst; the streamer knows which one it is, since answers keep their order."""
+    return data.StructLayout({
+        "data": config.bus_bits,  # RDATA
+        "error": 1,  # RRESP was not OKAY
+    })  # fmt: skip
+
+
+def descriptor_layout(config: Config) -> data.StructLayout:
+    """A product as software submitted it."""
+    return data.StructLayout({
+        "weights": config.addr_bits,  # byte address of the weight image
+        "activations": config.addr_bits,  # byte address of the activations
+        "results": config.addr_bits,  # byte address of the results
+        "scales": config.addr_bits,  # byte address of the row scales (codecs with row scales)
+        "rows": rows_bits(config),  # outputs
+        "cols": cols_bits(config),  # inputs
+        "scale": 32,  # binary32, the product's scale (codecs without row scales)
+        "same": 1,  # the activations are those of the product before: do not load them
+        "bad": 1,  # a value did not fit its field: the product ends with the code DESCRIPTOR
+    })  # fmt: skip
+
+
+def writer_job_layout(config: Config) -> data.StructLayout:
+    """Where the results of a product go."""
+    return data.StructLayout({
+        "address": config.addr_bits,  # byte address of the results, aligned to 4 KiB
+        "rows": rows_bits(config),  # binary32 values to write; 0: nothing is written, only the completion is reported
+        "code": CODE_BITS,  # error known before the product started, 0 if none; goes before all others
+    })  # fmt: skip
+
+
+def result_layout(config: Config) -> data.StructLayout:
+    """One output of a product, or the marker that ends a product without outputs."""
+    return data.StructLayout({
+        "data": 32,  # binary32
+        "write": 1,  # 0: a marker, nothing to store
+        "last": 1,  # the product ends with this item
+        "code": CODE_BITS,  # the product's error, 0 if none; counts where last is set
+    })  # fmt: skip
+
+
+def completion_layout(config: Config) -> data.StructLayout:
+    """A finished product, in the order of submission."""
+    return data.StructLayout({
+        "code": CODE_BITS,  # 0, or the first error of the product
+    })  # fmt: skip
