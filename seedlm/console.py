@@ -1,0 +1,104 @@
+"""What a verb says and where: one JSON object or text on standard output, progress and errors on standard error.
+
+Reports go to standard output, as text or (``--json``) as exactly one JSON object. Progress bars go to
+standard error and only to a terminal, so that neither a pipe nor a log ever holds half a bar.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+__all__ = ["Console", "Progress", "human_bytes"]
+
+# called with the amount of work done since the last call
+Progress = Callable[[int], None]
+
+
+def human_bytes(n: int) -> str:
+    """`n` bytes with a binary unit: 512 B, 3.4 KiB, 1.2 GiB."""
+    value, unit = float(n), "B"
+    for bigger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, bigger
+    return f"{n} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+class Console:
+    """Where a verb writes.
+
+    Parameters
+    ----------
+    json_output : bool
+        Report is one JSON object; text is suppressed.
+    quiet : bool
+        No progress, no text apart from what was asked for in JSON.
+    """
+
+    def __init__(self, *, json_output: bool = False, quiet: bool = False) -> None:
+        self.json_output = json_output
+        self.quiet = quiet
+
+    @property
+    def talks(self) -> bool:
+        """True when text is wanted on standard output."""
+        return not (self.json_output or self.quiet)
+
+    def print(self, text: str = "") -> None:
+        """One line of the report for a reader; nothing with ``--json`` or ``--quiet``."""
+        if self.talks:
+            print(text)
+
+    def note(self, text: str) -> None:
+        """One line on standard error that is not an error; nothing with ``--json`` or ``--quiet``."""
+        if self.talks:
+            print(text, file=sys.stderr)
+
+    def json(self, report: dict) -> None:
+        """The report as the one JSON object, with ``--json`` only. NaN and infinities are bugs and raise."""
+        if self.json_output:
+            print(json.dumps(report, indent=2, allow_nan=False))
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table in plain text; a heading that starts with ``<`` aligns its column to the left."""
+        if not self.talks or not rows:
+            return
+        left = [h.startswith("<") for h in headings]
+        cells = [[h.removeprefix("<") for h in headings], *rows]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
+        for row in cells:
+            line = "  ".join(c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(row, widths, left, strict=True))
+            print(line.rstrip())
+
+    @contextmanager
+    def progress(self, what: str, total: int, unit: Callable[[float], str] = "{:,.0f}".format) -> Iterator[Progress]:
+        """A bar over `total` units of work; yields the function that advances it.
+
+        Nothing is drawn unless standard error is a terminal and the user wants text.
+        """
+        if not (self.talks and sys.stderr.isatty()):
+            yield lambda amount: None
+            return
+        # imported here: drawing takes longer to load than most verbs take to run
+        from rich import progress as bars
+        from rich.console import Console as Terminal
+
+        columns = (
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.TaskProgressColumn(),
+            bars.TextColumn("{task.fields[rate]}"),
+            bars.TimeRemainingColumn(),
+        )
+        with bars.Progress(*columns, console=Terminal(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total, rate="")
+
+            def advance(amount: int) -> None:
+                bar.advance(task, amount)
+                speed = bar.tasks[task].speed
+                bar.update(task, rate=f"{unit(speed)}/s" if speed else "")
+
+            yield advance
