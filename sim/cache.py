@@ -1,0 +1,69 @@
+"""A folder of build results, each named by a hash of everything that went into it.
+
+An entry is made in a temporary folder and renamed into place, under a lock of its own: processes that
+want the same entry wait for the first one instead of building it again, and nobody sees half of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["cache_folder", "cached", "digest"]
+
+
+def cache_folder() -> Path:
+    """``$SEEDLM_CACHE``, or ``.cache`` at the top of the checkout. Created if missing."""
+    chosen = os.environ.get("SEEDLM_CACHE")
+    folder = Path(chosen) if chosen else Path(__file__).resolve().parent.parent / ".cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def digest(*parts: object) -> str:
+    """A short hash of the parts' text; the boundaries between the parts count."""
+    h = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        h.update(len(data).to_bytes(8, "little"))
+        h.update(data)
+    return h.hexdigest()[:24]
+
+
+def cached(kind: str, name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder of the entry `key`, made by ``make(folder)`` the first time.
+
+    Parameters
+    ----------
+    kind, name : str
+        For people who look into the cache: sub-folder and prefix of the entry.
+    key : str
+        Hash of all inputs (`digest`).
+    make : callable
+        Fills the (temporary) folder it is given. Whatever it raises leaves nothing behind.
+    """
+    parent = cache_folder() / kind
+    entry = parent / f"{name}-{key}"
+    if entry.is_dir():
+        return entry
+    parent.mkdir(parents=True, exist_ok=True)
+    with open(parent / f".{entry.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if entry.is_dir():  # somebody else made it while we waited
+            return entry
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
+        try:
+            make(temporary)
+            temporary.chmod(0o755)
+            temporary.rename(entry)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        finally:
+            Path(lock.name).unlink(missing_ok=True)
+    return entry
