@@ -6,18 +6,21 @@ Two kinds of connection carry them: `amaranth.lib.stream.Signature(layout)` wher
 
 from __future__ import annotations
 
+from amaranth.hdl import signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from golden.params import Config
+from golden.params import MANTISSA_BITS, Config, clog2
 
 __all__ = [
-    "CODE_BITS", "beat_layout", "cols_bits", "completion_layout", "descriptor_layout", "read_job_layout", "request_layout",
-    "response_layout", "result_layout", "rows_bits", "valid_only", "writer_job_layout",
+    "CODE_BITS", "beat_layout", "cols_bits", "completion_layout", "convert_job_layout", "descriptor_layout", "gearbox_job_layout",
+    "group_layout", "read_job_layout", "request_layout", "response_layout", "result_layout", "rounded_layout", "rounding_layout",
+    "rows_bits", "step_layout", "valid_only", "writer_job_layout",
 ]  # fmt: skip
 
 CODE_BITS = 3  # an error code (hdl.registers.ErrorCode)
 BEAT_COUNT_BITS = 32  # beats of one read job
+STEP_COUNT_BITS = 32  # steps of one product
 
 
 def valid_only(layout: data.StructLayout) -> wiring.Signature:
@@ -109,4 +112,57 @@ def completion_layout(config: Config) -> data.StructLayout:
     """A finished product, in the order of submission."""
     return data.StructLayout({
         "code": CODE_BITS,  # 0, or the first error of the product
+    })  # fmt: skip
+
+
+def gearbox_job_layout(config: Config) -> data.StructLayout:
+    """A product for the gearbox."""
+    return data.StructLayout({
+        "steps": STEP_COUNT_BITS,  # steps of the product, at least 1
+    })  # fmt: skip
+
+
+def step_layout(config: Config) -> data.StructLayout:
+    """One step of the weight image."""
+    return data.StructLayout({
+        "data": config.step_bits,  # a word for every lane, lane 0 in the low bits
+        "last": 1,  # last step of its product
+        "error": 1,  # some of the bits come from a beat that was in error
+    })  # fmt: skip
+
+
+def convert_job_layout(config: Config) -> data.StructLayout:
+    """A vector of activations to be converted."""
+    return data.StructLayout({
+        "cols": cols_bits(config),  # elements, at least 1
+    })  # fmt: skip
+
+
+def group_layout(config: Config) -> data.StructLayout:
+    """One group of activations that share an exponent."""
+    return data.StructLayout({
+        "mantissas": data.ArrayLayout(signed(MANTISSA_BITS), config.codec.group),  # first column first; 0 past the end
+        "exponent": 5,  # E_g + 14, 0..29: x = mantissa * 2**(exponent - 30)
+        "index": clog2(config.max_groups),  # number of the group in its vector
+        "last": 1,  # last group of the vector
+        "nonfinite": 1,  # a NaN or an infinity was in this group or an earlier one of the vector; its mantissas are arbitrary
+        "error": 1,  # a beat in error was in this group or an earlier one of the vector
+    })  # fmt: skip
+
+
+def rounding_layout(config: Config, tag_bits: int) -> data.StructLayout:
+    """An exact sum to be rounded and scaled."""
+    return data.StructLayout({
+        "acc": signed(config.acc_bits),  # the sum, with config.acc_fraction_bits binary places
+        "scale": 32,  # binary32
+        "nan": 1,  # the result is to be a quiet NaN whatever the rest says
+        "tag": tag_bits,  # travels along
+    })  # fmt: skip
+
+
+def rounded_layout(tag_bits: int) -> data.StructLayout:
+    """A rounded result."""
+    return data.StructLayout({
+        "data": 32,  # binary32
+        "tag": tag_bits,  # what came in with the sum
     })  # fmt: skip
