@@ -13,9 +13,10 @@ from amaranth.lib.wiring import Out
 from golden.params import MANTISSA_BITS, Config, clog2
 
 __all__ = [
-    "CODE_BITS", "beat_layout", "cols_bits", "completion_layout", "convert_job_layout", "descriptor_layout", "gearbox_job_layout",
-    "group_layout", "read_job_layout", "request_layout", "response_layout", "result_layout", "rounded_layout", "rounding_layout",
-    "rows_bits", "step_layout", "valid_only", "writer_job_layout",
+    "CODE_BITS", "beat_layout", "cols_bits", "completion_layout", "convert_job_layout", "descriptor_layout",
+    "events_layout", "gearbox_job_layout", "group_layout", "read_job_layout", "request_layout", "response_layout",
+    "result_layout", "rounded_layout", "rounding_layout", "rows_bits", "scale_job_layout", "sequence_job_layout",
+    "step_layout", "valid_only", "writer_job_layout",
 ]  # fmt: skip
 
 CODE_BITS = 3  # an error code (hdl.registers.ErrorCode)
@@ -165,4 +166,46 @@ def rounded_layout(tag_bits: int) -> data.StructLayout:
     return data.StructLayout({
         "data": 32,  # binary32
         "tag": tag_bits,  # what came in with the sum
+    })  # fmt: skip
+
+
+def sequence_job_layout(config: Config) -> data.StructLayout:
+    """The steps of a product, in order: `groups` times (a row group) `blocks` steps."""
+    return data.StructLayout({
+        "blocks": config.codec.blocks(config.max_cols).bit_length(),  # steps of a row group
+        "groups": config.row_groups(config.max_rows).bit_length(),  # row groups; 0: no steps, only the marker with `code`
+        "tail_rows": config.lanes.bit_length(),  # rows of the last row group, 1..lanes
+        "pad": clog2(config.results_per_beat),  # values missing in the last beat of results
+        "same": 1,  # use the activations that were loaded last
+        "code": CODE_BITS,  # error known before the product started, 0 if none
+    })  # fmt: skip
+
+
+def scale_job_layout(config: Config) -> data.StructLayout:
+    """The scale of a product."""
+    return data.StructLayout({
+        "scale": 32,  # binary32; without meaning for codecs with row scales
+    })  # fmt: skip
+
+
+def events_layout() -> data.StructLayout:
+    """What the counters count: one bit per event, high in each clock cycle in which it happens.
+
+    Of the categories of cycles the first one that is high counts; if none is, the cycle counts as "control".
+    """
+    return data.StructLayout({
+        "request": 1,  # a read request was offered or taken: the first one starts the cycle counter
+        "streaming": 1,  # category: a step was issued to the lanes
+        "wait_memory": 1,  # category: steps are due, weights or row scales are not there
+        "load_activations": 1,  # category: steps are due, the activations are not there
+        "draining": 1,  # category: no step is due, rows are on their way to the result buffer
+        "writing": 1,  # category: all results are in the buffer, not all are written
+        "weight_beat": 1,  # a beat of the weight image was received
+        "activation_beat": 1,  # a beat of activations was received
+        "scale_beat": 1,  # a beat of row scales was received
+        "result_beat": 1,  # a beat of results was sent
+        "read_burst": 1,  # a read request was taken
+        "write_burst": 1,  # a write request was taken
+        "read_stall": 1,  # a read request was offered and not taken
+        "step": 1,  # a step was issued to the lanes
     })  # fmt: skip
