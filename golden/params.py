@@ -7,7 +7,6 @@ and name the offending value in the error.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -185,7 +184,8 @@ def codec(name: str) -> Codec:
         return CODECS[name]
     match = _CUSTOM.fullmatch(name)
     if match is None:
-        raise SeedLMError(f"unknown codec {name!r}: expected {', '.join(CODECS)} or a custom one such as c8p4k16b4 or c8p3k20b0r")
+        raise SeedLMError(f"unknown codec {name!r}: expected {', '.join(CODECS)}"
+                          " or a custom one such as c8p4k16b4 or c8p3k20b0r")  # fmt: skip
     C, P, K, B = (int(g) for g in match.groups()[:4])
     return _seed_codec(f"c{C}p{P}k{K}b{B}{match[5]}", C, P, K, B, bool(match[5]))
 
@@ -233,17 +233,20 @@ class Config:
     def __post_init__(self) -> None:
         c = self.codec
         _require(1 <= self.lanes <= 64, f"lanes must be 1 to 64, not {self.lanes}")
-        _require(self.bus_bits in (128, 256, 512, 1024), f"bus width must be 128, 256, 512 or 1024 bits, not {self.bus_bits}")
+        _require(self.bus_bits in (128, 256, 512, 1024),
+                 f"bus width must be 128, 256, 512 or 1024 bits, not {self.bus_bits}")  # fmt: skip
         _require(12 < self.addr_bits <= 64, f"address width must be 13 to 64 bits, not {self.addr_bits}")
         _require(64 <= self.max_cols <= 65536, f"max_cols must be 64 to 65536, not {self.max_cols}")
         _require(1 <= self.max_rows <= 1 << 24, f"max_rows must be 1 to {1 << 24}, not {self.max_rows}")
         _require(1 <= self.burst_beats <= 256, f"burst length must be 1 to 256 beats, not {self.burst_beats}")
         _require(self.burst_beats * self.beat_bytes <= 4096,
                  f"a burst of {self.burst_beats} beats of {self.beat_bytes} bytes crosses 4 KiB")  # fmt: skip
-        _require(self.burst_beats & (self.burst_beats - 1) == 0, f"burst length must be a power of two, not {self.burst_beats}")
+        _require(self.burst_beats & (self.burst_beats - 1) == 0,
+                 f"burst length must be a power of two, not {self.burst_beats}")  # fmt: skip
         for name in ("weight", "activation", "scale", "result"):
             depth = getattr(self, f"{name}_fifo_beats")
-            _require(depth >= self.burst_beats, f"{name}_fifo_beats must hold a burst of {self.burst_beats} beats, not {depth}")
+            _require(depth >= self.burst_beats,
+                     f"{name}_fifo_beats must hold a burst of {self.burst_beats} beats, not {depth}")  # fmt: skip
         _require(2 <= self.queue_depth <= 256, f"queue depth must be 2 to 256, not {self.queue_depth}")
         _require(8 <= self.segment_bits <= 48, f"accumulator segments must have 8 to 48 bits, not {self.segment_bits}")
         # The reconstructed weight is the 25-bit operand of a DSP48E1.

@@ -147,8 +147,10 @@ def from_bytes(codec: Codec, data: np.ndarray, blocks: int) -> np.ndarray:
     bits = codec.word_bits
     data = np.asarray(data, dtype=np.uint8)
     if data.ndim != 2 or data.shape[1] != -(-blocks * bits // 8):
-        raise SeedLMError(f"{blocks} words of {bits} bits take {-(-blocks * bits // 8)} bytes per row,"
-                          f" not an array of shape {list(data.shape)}")  # fmt: skip
+        raise SeedLMError(
+            f"{blocks} words of {bits} bits take {-(-blocks * bits // 8)} bytes per row,"
+            f" not an array of shape {list(data.shape)}"
+        )
     rows = data.shape[0]
     per, size = _period(codec)
     periods = -(-blocks // per)
