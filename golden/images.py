@@ -120,9 +120,11 @@ def scale_image(config: Config, scales: np.ndarray) -> np.ndarray:
     Raises
     ------
     SeedLMError
-        Not a float32 vector, or not finite.
+        The build's codec has no row scales; not a float32 vector, or not finite.
     """
     scales = np.asarray(scales)
+    if not config.codec.row_scales:
+        raise SeedLMError(f"codec {config.codec} has no row scales")
     if scales.dtype != np.float32 or scales.ndim != 1:
         raise SeedLMError(f"row scales must be a float32 vector, not {scales.dtype} {list(scales.shape)}")
     if not np.isfinite(scales).all():

@@ -145,11 +145,8 @@ class PackedMatrix:
         if codec.row_scales or codec.is_fp16:
             require(self.exp_bias == 0, f"codec {codec} has no exponent bias, found {self.exp_bias}")
         else:
-            scale = self.scale
-            require(
-                np.isfinite(scale) and scale > 0,
-                f"exponent bias {self.exp_bias} gives the scale {scale}: expected a positive finite binary32",
-            )
+            plausible = abs(self.exp_bias) < 256 and np.isfinite(self.scale) and self.scale > 0
+            require(plausible, f"exponent bias {self.exp_bias} does not give a positive finite binary32 scale")
         if codec.is_fp16:
             bad = (self.words & 0x7C00) == 0x7C00
             fault = "weights are NaN or infinite"
