@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 CODE_BITS = 3  # an error code (hdl.registers.ErrorCode)
-BEAT_COUNT_BITS = 32  # beats of one read job
+BEAT_COUNT_BITS = 32  # beats of one job
 STEP_COUNT_BITS = 32  # steps of one product
 
 
@@ -60,18 +60,11 @@ def read_job_layout(config: Config) -> data.StructLayout:
 
 
 def request_layout(config: Config) -> data.StructLayout:
-    """One AXI4 burst to be read."""
+    """One AXI4 burst of a job."""
     return data.StructLayout({
         "address": config.addr_bits,  # byte address of the first beat, aligned to a beat
-        "len": 8,  # beats - 1, as in ARLEN
-    })  # fmt: skip
-
-
-def response_layout(config: Config) -> data.StructLayout:
-    """One beat of the answer to a burst; the streamer knows which one it is, since answers keep their order."""
-    return data.StructLayout({
-        "data": config.bus_bits,  # RDATA
-        "error": 1,  # RRESP was not OKAY
+        "len": 8,  # beats - 1, as in AxLEN
+        "last": 1,  # last burst of its job
     })  # fmt: skip
 
 

@@ -1,0 +1,133 @@
+"""Beats of the weight image become steps: a word for every lane, each clock."""
+
+from __future__ import annotations
+
+from amaranth import Module, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from golden.params import Config
+
+from .layouts import beat_layout, gearbox_job_layout, step_layout
+from .slicer import Slicer
+
+__all__ = ["Gearbox", "StepBuffer"]
+
+
+class StepBuffer(wiring.Component):
+    """A small first-in first-out buffer in LUT memory with an output register; room is reserved beforehand.
+
+    Parameters
+    ----------
+    layout : ShapeCastable
+        Of the items.
+    depth : int
+        Power of two. 32 is what a LUT memory holds anyway.
+
+    Attributes
+    ----------
+    i : in, valid only
+        Items; each needs a reservation.
+    reserve : in
+        One place is reserved in this clock. Only while `room`.
+    room : out, registered
+        There is a free place.
+    o : stream, out
+        Two clocks after `i` at the earliest.
+    """
+
+    def __init__(self, *, layout: object, depth: int = 32) -> None:
+        self._layout = layout
+        self._depth = depth
+        super().__init__({
+            "i": In(wiring.Signature({"payload": Out(layout), "valid": Out(1)})),
+            "reserve": In(1),
+            "room": Out(1),
+            "o": Out(stream.Signature(layout)),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        store = memory.Memory(shape=self._layout, depth=self._depth, init=[], attrs={"ram_style": "distributed"})
+        m.submodules.store = store
+        write, read = store.write_port(), store.read_port(domain="comb")
+
+        fetch, filled = Signal(), Signal()
+        level, free = Signal(range(self._depth + 1)), Signal(range(self._depth + 1), init=self._depth)
+        write_at, read_at = Signal(range(self._depth)), Signal(range(self._depth))
+        m.d.comb += [
+            write.addr.eq(write_at), write.data.eq(self.i.payload), write.en.eq(self.i.valid),
+            read.addr.eq(read_at), fetch.eq(filled & (~self.o.valid | self.o.ready)),
+        ]  # fmt: skip
+        level_next = level + self.i.valid - fetch
+        m.d.sync += [
+            write_at.eq(write_at + self.i.valid),
+            read_at.eq(read_at + fetch),
+            level.eq(level_next),
+            filled.eq(level_next[: len(level)] != 0),
+            free.eq(free + fetch - self.reserve),
+            # From the count before this clock's reservation: one place less is used, and the path is short.
+            self.room.eq(free >= 2),
+        ]
+        with m.If(fetch):
+            m.d.sync += self.o.payload.eq(read.data)
+        with m.If(fetch | self.o.ready):
+            m.d.sync += self.o.valid.eq(fetch)
+        return m
+
+
+class Gearbox(wiring.Component):
+    """Turns the beats of a weight image into steps, least significant bit first.
+
+    Each product starts with a fresh beat; padding after its last step is dropped. One beat per clock is taken where steps are at
+    least as wide as beats, one step per clock is made where they are at most as wide, products of two steps and more
+    follow each other without a gap. Steps of the size of a beat pass through unchanged.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    i : stream, in
+        ``beat_layout``; ``last`` is not used, the job says how many steps there are.
+    job : stream, in
+        ``gearbox_job_layout``: steps of the product, at least 1.
+    o : stream, out
+        ``step_layout``.
+    latency : int
+        Clocks from the beat that completes a step to the step.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._slicer = Slicer(
+            beat_bits=config.bus_bits,
+            part_bits=config.step_bits,
+            amount_bits=gearbox_job_layout(config).size,
+        )
+        self.latency = (0 if self._slicer.identity else 1 + self._slicer.latency) + 2
+        self._layout = step_layout(config)
+        super().__init__({
+            "i": In(stream.Signature(beat_layout(config))),
+            "job": In(stream.Signature(gearbox_job_layout(config))),
+            "o": Out(stream.Signature(self._layout)),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.slicer = slicer = self._slicer
+        m.submodules.buffer = buffer = StepBuffer(layout=self._layout)
+        connect(m, flipped(self.i), slicer.i)
+        connect(m, buffer.o, flipped(self.o))
+        m.d.comb += [
+            slicer.job.valid.eq(self.job.valid),
+            slicer.job.payload.amount.eq(self.job.payload.steps),
+            self.job.ready.eq(slicer.job.ready),
+            slicer.room.eq(buffer.room),
+            buffer.reserve.eq(slicer.taken),
+            buffer.i.valid.eq(slicer.o.valid),
+            buffer.i.payload.data.eq(slicer.o.payload.data),
+            buffer.i.payload.last.eq(slicer.o.payload.last),
+            buffer.i.payload.error.eq(slicer.o.payload.error),
+        ]
+        return m

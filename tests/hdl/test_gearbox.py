@@ -1,0 +1,114 @@
+"""The gearbox: every bit of every step, for many ratios of beat and step, and one item per clock."""
+
+import json
+import os
+import random
+
+import cocotb
+import pytest
+
+from golden.params import Config, codec
+from hdl.gearbox import Gearbox
+from hdl.slicer import schedule
+from sim.cocotb_runner import run_testbench
+from sim.testbench import Sink, Source, Stalls, rng, start
+
+
+def config_from(values):
+    """The configuration that a test was given by name, lanes and bus width."""
+    name, lanes, bus = values
+    return Config(codec=codec(name), lanes=lanes, bus_bits=bus, burst_beats=32)
+
+
+def product(config, steps, generator, p_error=0.0):
+    """Beats and expected steps of a product with random contents; whatever pads the last beat is random too."""
+    beats = -(-steps * config.step_bits // config.bus_bits)
+    image = generator.getrandbits(beats * config.bus_bits)
+    errors = [generator.random() < p_error for _ in range(beats)]
+    mask = (1 << config.bus_bits) - 1
+    inputs = [
+        (image >> n * config.bus_bits & mask) | (n == beats - 1) << config.bus_bits | errors[n] << config.bus_bits + 1
+        for n in range(beats)
+    ]
+    outputs = []
+    for n in range(steps):
+        low, high = n * config.step_bits, (n + 1) * config.step_bits
+        error = any(errors[low // config.bus_bits : (high - 1) // config.bus_bits + 1])
+        word = image >> low & (1 << config.step_bits) - 1
+        outputs.append(word | (n == steps - 1) << config.step_bits | error << config.step_bits + 1)
+    return inputs, outputs
+
+
+async def run(dut, lengths, stall, *, name, p_error=0.0):
+    """Products of these lengths, back to back; returns config, clocks from the first to the last step, beats and steps."""
+    config = config_from(json.loads(os.environ["GEARBOX"]))
+    generator = rng(name)
+    clk = await start(dut)
+    stalls = [Stalls(stall, longest=longest, generator=rng(f"{name}{longest}")) for longest in (3, 5, 7)]
+    source = Source(dut, "i", clk, stalls=stalls[0])
+    jobs = Source(dut, "job", clk, stalls=stalls[1])
+    sink = Sink(dut, "o", clk, stalls=stalls[2])
+    beats, steps = [], []
+    for length in lengths:
+        inputs, outputs = product(config, length, generator, p_error)
+        beats += inputs
+        steps += outputs
+    jobs.send(lengths)
+    source.send(beats)
+    await sink.expect(steps, 200 + 20 * (len(beats) + len(steps)), quiet=60)
+    assert source.sent == len(beats), f"{source.sent} of {len(beats)} beats taken"
+    assert jobs.sent == len(lengths)
+    return config, sink.times[-1] - sink.times[0] + 1, len(beats), len(steps)
+
+
+@cocotb.test()
+async def full_speed(dut):
+    lengths = [40, 2, 3, 64, 5, 9, 8, 7, 100]
+    config, clocks, beats, steps = await run(dut, lengths, 0.0, name="speed")
+    # The larger side sets the pace. Beats count as they come, the last one of each product rounded up.
+    if config.step_bits <= config.bus_bits:
+        assert clocks == steps, f"{steps} steps took {clocks} clocks"
+    else:
+        first = -(-config.step_bits // config.bus_bits)  # beats until the first step
+        assert clocks == beats - first + 1, f"{beats} beats took {clocks} clocks"
+
+
+async def stalls(dut, stall):
+    generator = rng("lengths")
+    lengths = [1, 1, 2, 1] + [generator.randint(1, 30) for _ in range(12)]
+    await run(dut, lengths, stall, name=f"stalls{stall}", p_error=0.1)
+
+
+@cocotb.test()
+async def few_stalls(dut):
+    await stalls(dut, 0.1)
+
+
+@cocotb.test()
+async def many_stalls(dut):
+    await stalls(dut, 0.5)
+
+
+COMBINATIONS = [
+    ("seedlm4", 16, 512), ("seedlm3", 16, 512), ("c8p4k16b4", 16, 512), ("c8p3k20b0", 16, 512), ("fp16", 16, 512),
+    ("seedlm4", 4, 512), ("seedlm3", 4, 512), ("seedlm4", 8, 512), ("seedlm3", 8, 512), ("seedlm4", 5, 512), ("seedlm3", 5, 512),
+    ("seedlm3", 1, 512), ("c4p3k14b3", 3, 256), ("seedlm3", 16, 1024),
+    ("seedlm4", 16, 128), ("seedlm3", 16, 128), ("seedlm4", 4, 128), ("fp16", 5, 128), ("seedlm3r", 8, 128),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "lanes", "bus"), COMBINATIONS)
+def test_gearbox(name, lanes, bus):
+    config = config_from((name, lanes, bus))
+    run_testbench(Gearbox(config), __name__, name="gearbox", env={"GEARBOX": json.dumps([name, lanes, bus])})
+
+
+def test_schedule_covers_the_stream():
+    """Each period uses every unit once, and the larger side never waits."""
+    generator = random.Random(1)
+    for _ in range(300):
+        beat, part = 1 << generator.randint(0, 6), generator.randint(1, 99)
+        visits = schedule(beat, part)
+        assert sum(v.emit for v in visits) * part == sum(v.release for v in visits) * beat
+        assert all(v.release for v in visits) if part >= beat else all(v.emit for v in visits)
+        assert all(-beat < v.n < part for v in visits)
