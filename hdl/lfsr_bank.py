@@ -1,0 +1,55 @@
+"""LFSR bank: expands a seed into all register states of a block in one clock."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.lfsr import sequence_masks
+from golden.params import Codec
+
+__all__ = ["LfsrBank"]
+
+
+class LfsrBank(wiring.Component):
+    """The generator of one lane.
+
+    The C*P successive states of the register are K-bit windows, one bit apart, of a single bit
+    sequence whose first K bits are the seed::
+
+        sequence   b0 b1 ... b(K-1) bK b(K+1) ...          bK = XOR of the tapped bits of state 0
+        state 0    [b0 ........ bK-1]                      = the seed, bit i = b(i)
+        state 1       [b1 ........ bK]                     first entry of V(s)
+        state n              [bn ... b(n+K-1)]
+
+    Each new bit is an XOR of seed bits; the masks come from running the one-step model on unit
+    vectors (`golden.lfsr.sequence_masks`). At most 12 inputs for K = 16 and 24 states: two LUT levels.
+
+    Latency is `latency` clocks, throughput one block per clock. No flow control.
+
+    Members
+    -------
+    seed : In(K)
+        The stored seed, which is the register state itself.
+    sequence : Out(K + C*P)
+        Bits b0 .. b(K+C*P-1). State n is ``sequence[n:n + K]``, n = 1 .. C*P.
+    """
+
+    latency = 1
+
+    def __init__(self, *, codec: Codec):
+        self.codec = codec
+        self.length = codec.K + codec.C * codec.P
+        super().__init__({"seed": In(codec.K), "sequence": Out(self.length)})
+
+    def elaborate(self, platform):
+        m = Module()
+        bits = []
+        for mask in sequence_masks(self.codec.K, self.length):
+            bits.append(Cat(self.seed[i] for i in range(self.codec.K) if mask >> i & 1).xor())
+        # Stage 1: the expanded sequence.
+        sequence = Signal(self.length, reset_less=True)
+        m.d.sync += sequence.eq(Cat(bits))
+        m.d.comb += self.sequence.eq(sequence)
+        return m
