@@ -1,0 +1,19 @@
+"""The encoder: from weights to block words, exactly and fast.
+
+Package map:
+
+- `geometry`: the matrices A(s), their orthonormal bases, least squares
+- `quantise`: exponent and coefficients from a least-squares solution
+- `problem`: what is searched and what was found; the reference error; the order of candidates
+- `lattice`: the globally best exponent and coefficients of a seed
+- `exhaustive`: the plain search, oracle and yardstick
+- `numpy_engine`: the exact search with a bound, NumPy only
+- `engines`: the engines behind one function
+- `matrix`: whole matrices, exponent bias, row scales, binary16
+"""
+
+from encoder.engines import ENGINES
+from encoder.matrix import compress_matrix, encode_blocks, relative_error
+from encoder.problem import ENCODERS
+
+__all__ = ["ENCODERS", "ENGINES", "compress_matrix", "encode_blocks", "relative_error"]

@@ -1,0 +1,91 @@
+"""The geometry of a block: integer matrices A(s) = V(s) - 2**(K-1), their bases, and least squares.
+
+Everything here is elementary float64 arithmetic in a stated order, element by element over many
+seeds at once: sums run over ascending indices and no library routine chooses an order of its own.
+The results are therefore the same bits on every machine and in every engine.
+
+Arrays have the seed (or the pair of a block and a seed) as their last axis: A and Q are [P, C, n],
+R is [P, P, n], blocks are [C, n].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from golden.lfsr import windows
+from golden.params import Codec
+
+__all__ = ["DEPENDENT", "centred", "fit", "ordered_dot", "orthonormal", "project"]
+
+# A column whose part outside the span of the columns before it is smaller than this, relative to the
+# column, counts as dependent: rounding leaves nothing of its direction.
+DEPENDENT = 1e-10
+
+
+def centred(codec: Codec, seeds: np.ndarray) -> np.ndarray:
+    """A(s) = V(s) - 2**(K-1) for n seeds: exact integers as float64 [P, C, n]."""
+    out = np.empty((codec.P, codec.C, len(seeds)))
+    states = windows(seeds, codec.K, codec.C * codec.P)
+    for c in range(codec.C):
+        for p in range(codec.P):
+            out[p, c] = next(states) - (1 << (codec.K - 1))
+    return out
+
+
+def ordered_dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Sum over the first axis in ascending order."""
+    total = a[0] * b[0]
+    for c in range(1, len(a)):
+        total += a[c] * b[c]
+    return total
+
+
+def orthonormal(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """QR decomposition of n matrices by modified Gram-Schmidt, each column orthogonalised twice.
+
+    Parameters
+    ----------
+    a : np.ndarray
+        float64 [P, C, n]: column p of matrix i is ``a[p, :, i]``.
+
+    Returns
+    -------
+    q : np.ndarray
+        float64 [P, C, n], orthonormal columns; a dependent column (`DEPENDENT`) is 0.
+    r : np.ndarray
+        float64 [P, P, n], upper triangular; the diagonal of a dependent column is 0.
+    """
+    P, _, n = a.shape
+    q = np.empty_like(a)
+    r = np.zeros((P, P, n))
+    for p in range(P):
+        v = a[p].copy()
+        for _ in range(2):
+            for k in range(p):
+                part = ordered_dot(q[k], v)
+                v -= part * q[k]
+                r[k, p] += part
+        length = np.sqrt(ordered_dot(v, v))
+        independent = length > DEPENDENT * np.sqrt(ordered_dot(a[p], a[p]))
+        r[p, p] = np.where(independent, length, 0.0)
+        np.divide(v, np.where(independent, length, 1.0), out=q[p])
+        q[p] *= independent
+    return q, r
+
+
+def project(q: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """y = Q^T w: float64 [P, n]."""
+    return np.stack([ordered_dot(q[p], w) for p in range(len(q))])
+
+
+def fit(r: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """t with R t = y, by back-substitution: float64 [P, n]. A dependent column gets t = 0."""
+    P = len(y)
+    t = np.zeros_like(y)
+    for p in range(P - 1, -1, -1):
+        rest = y[p].copy()
+        for k in range(p + 1, P):
+            rest -= r[p, k] * t[k]
+        independent = r[p, p] > 0
+        np.divide(rest, r[p, p], out=t[p], where=independent)
+    return t

@@ -1,0 +1,142 @@
+"""The engines against the plain search, and the plain search against literal code."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from encoder.engines import make_engine
+from encoder.exhaustive import ExhaustiveSearch
+from encoder.numpy_engine import NumpyEngine
+from encoder.problem import Problem
+from golden.lfsr import step, v_matrix
+from golden.params import codec
+from golden.words import pack, unpack, weights_int
+from tests.encoder.cases import literal_quantise, mixed_blocks
+
+
+def problem_of(name, blocks, encoder="paper", **kwargs):
+    return Problem(codec(name), np.ascontiguousarray(blocks.T), encoder, **kwargs)
+
+
+def equal(found, expected, problem):
+    c = problem.codec
+    different = np.flatnonzero((found.words(c) != expected.words(c)) | (found.err != expected.err))
+    assert not len(different), f"{len(different)} blocks differ, the first: {problem.blocks[:, different[0]].tolist()}"
+
+
+def literal_paper(c, w):
+    """Algorithm 3 in plain Python and LAPACK: (error, seed, e, q)."""
+    best = (float((w * w).sum()), 0, 0, [0] * c.P)
+    for seed in range(1, c.seeds + 1):
+        u = (v_matrix(seed, c.C, c.P, c.K) - (1 << (c.K - 1))) / c.denominator
+        e, q = literal_quantise(np.linalg.lstsq(u, w, rcond=1e-12)[0], c.exponent_min, c.exponent_max)
+        err = float(((w - u @ np.array(q) * 2.0**e) ** 2).sum())
+        if err < best[0] * (1 - 1e-12):
+            best = (err, seed, e, q)
+    return best
+
+
+@pytest.mark.parametrize("name", ["c8p3k8b4", "c6p2k9b3"])
+def test_plain_search_against_literal_code(name, rng):
+    c = codec(name)
+    w = rng.normal(0, 0.5, (20, c.C))
+    problem = problem_of(name, w)
+    found = ExhaustiveSearch(problem).run(problem)
+    for i in range(len(w)):
+        err, seed, e, q = literal_paper(c, w[i])
+        assert (found.seed[i], found.e[i], list(found.q[:, i])) == (seed, e, q)
+        assert found.err[i] == pytest.approx(err, rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "count"), [("seedlm4", 2000), ("seedlm3", 120)])
+def test_paper_equals_plain_search(name, count, rng):
+    problem = problem_of(name, mixed_blocks(codec(name), count, rng))
+    assert len(problem) >= count
+    equal(make_engine(problem).run(problem), ExhaustiveSearch(problem).run(problem), problem)
+
+
+@pytest.mark.parametrize("name", ["c8p3k10b4", "c4p4k8b2", "c3p5k9b0", "c12p5k11b1", "c8p4k12b0r"])
+def test_paper_equals_plain_search_for_other_codecs(name, rng):
+    c = codec(name)
+    blocks = mixed_blocks(c, 100, rng)
+    unit = 0.25 * rng.random(len(blocks)).astype(np.float32).astype(float) / c.denominator if c.row_scales else None
+    problem = problem_of(name, blocks, unit=unit)
+    equal(make_engine(problem).run(problem), ExhaustiveSearch(problem).run(problem), problem)
+
+
+def test_importance_equals_plain_search(rng):
+    importance = np.array([1, 0.1, 4, 0, 1e-3, 2, 7, 1.5])
+    problem = problem_of("c8p3k12b4", mixed_blocks(codec("c8p3k12b4"), 100, rng), importance=importance)
+    equal(make_engine(problem).run(problem), ExhaustiveSearch(problem).run(problem), problem)
+
+
+@pytest.mark.parametrize("start", [0.9999, 0.5])
+def test_start_decides_the_time_only(start, rng):
+    name = "c8p3k12b4"
+    problem = problem_of(name, mixed_blocks(codec(name), 200, rng))
+    engine = NumpyEngine(problem, start)
+    equal(engine.run(problem), ExhaustiveSearch(problem).run(problem), problem)
+    if start > 0.99:
+        assert engine.second_sweeps > 100
+
+
+def literal_optimum(c, w, unit=1.0):
+    """All words, in the order of candidates."""
+    best = (float((w * w).sum()), 0, 0, (0,) * c.P)
+    q = np.array(list(itertools.product(range(-8, 8), repeat=c.P)))
+    for seed in range(1, c.seeds + 1):
+        n = q @ (v_matrix(seed, c.C, c.P, c.K) - (1 << (c.K - 1))).T
+        for e in range(c.exponent_min, c.exponent_max + 1):
+            weight = n * 2.0**e * unit / (1 if c.row_scales else c.denominator)
+            err = ((w - weight) ** 2).sum(axis=1)
+            i = int(err.argmin())
+            if err[i] < best[0] * (1 - 1e-12):
+                best = (float(err[i]), seed, e, tuple(q[i]))
+    return best
+
+
+@pytest.mark.parametrize("name", ["c4p2k5b4", "c5p3k4b2", "c6p3k6b0r"])
+def test_optimum_against_all_words(name, rng):
+    c = codec(name)
+    unit = 0.25 * 0.5 / c.denominator if c.row_scales else 1.0
+    w = rng.normal(0, 0.5, (8, c.C))
+    problem = problem_of(name, w, "optimal", unit=np.full(len(w), unit))
+    found = make_engine(problem).run(problem)
+    for i in range(len(w)):
+        err, seed, _, _ = literal_optimum(c, w[i], unit)
+        assert found.err[i] == pytest.approx(err, rel=1e-9)
+        assert found.seed[i] == seed
+
+
+def test_words_decode_to_the_error(rng):
+    c = codec("seedlm4")
+    problem = problem_of("seedlm4", rng.standard_normal((50, c.C)))
+    best = make_engine(problem).run(problem)
+    words = best.words(c)
+    weights = weights_int(c, words) * 2.0 ** unpack(c, words)[1][:, None] / c.denominator
+    assert np.allclose(((weights - problem.blocks.T) ** 2).sum(axis=1), best.err, rtol=1e-12)
+
+
+def test_tie_goes_to_the_smallest_seed(rng):
+    # Column p of A(s) is column p-1 of A(next state): (0, a, b) of s and (a, b, 0) of the next state decode alike.
+    c = codec("c8p3k12b4")
+    seeds = np.arange(1, c.seeds + 1)
+    nexts = np.array([step(int(s), c.K) for s in seeds])
+    pick = rng.integers(0, len(seeds), 40)
+    words, alike = pack_q(c, seeds[pick], (0, 7, -5)), pack_q(c, nexts[pick], (7, -5, 0))
+    w = weights_int(c, words) / c.denominator
+    assert np.array_equal(w, weights_int(c, alike) / c.denominator)
+    problem = problem_of("c8p3k12b4", w)
+    found = make_engine(problem).run(problem)
+    assert (found.err < 1e-20).all()
+    assert (found.seed <= np.minimum(seeds[pick], nexts[pick])).all()
+
+
+def pack_q(c, seeds, q):
+    return pack(c, seeds, np.zeros(len(seeds), int), np.tile(q, (len(seeds), 1)))
+
+
+def test_zero_blocks_are_the_zero_word():
+    problem = problem_of("seedlm4", np.array([np.zeros(8), np.full(8, 1e-30)]))
+    assert make_engine(problem).run(problem).words(codec("seedlm4")).tolist() == [0, 0]

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from encoder import compress_matrix, encode_blocks, relative_error
+from encoder.matrix import exponent_bias, refit
+from golden.errors import SeedLMError
+from golden.matrix import PackedMatrix
+from golden.params import codec
+
+
+@pytest.mark.parametrize(("name", "rows", "low", "high"), [
+    ("seedlm4", 64, 0.122, 0.124), ("seedlm3", 24, 0.222, 0.230),
+    ("seedlm4r", 8, 0.085, 0.091), ("seedlm3r", 8, 0.181, 0.190),
+])  # fmt: skip
+def test_relative_error_on_gaussian_weights(name, rows, low, high, rng):
+    w = rng.normal(0, 0.02, (rows, 1536)).astype(np.float32)
+    m = compress_matrix(w, codec(name))
+    m.check()
+    assert m.exp_bias == (0 if codec(name).row_scales else -6)
+    assert low <= relative_error(w, m) <= high
+
+
+def test_padding_columns_and_chunks(rng, monkeypatch):
+    c = codec("c8p3k10b4")
+    w = rng.normal(0, 1, (7, 13)).astype(np.float32)
+    m = compress_matrix(w, c)
+    assert m.words.shape == (7, 2)
+    padded = np.concatenate([w, np.zeros((7, 3), np.float32)], axis=1).astype(float)
+    words, err = encode_blocks(np.ldexp(padded.reshape(14, 8), -m.exp_bias), c)
+    assert np.array_equal(words.reshape(7, 2), m.words)
+    assert err.sum() == pytest.approx(np.ldexp(((padded - m_padded(m)) ** 2).sum(), -2 * m.exp_bias))
+    calls = []
+    monkeypatch.setattr("encoder.matrix.CHUNK", 4)
+    again = compress_matrix(w, c, progress=lambda done, total: calls.append((done, total)))
+    assert np.array_equal(again.words, m.words)
+    assert calls[-1] == (14, 14)
+    assert len(calls) == 4
+
+
+def m_padded(m):
+    return PackedMatrix(m.codec, (m.rows, 16), m.words, None, m.exp_bias).decode(np.float64)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-30, 1e30])
+def test_bias_makes_the_error_independent_of_scale(sigma, rng):
+    c = codec("c8p3k10b4")
+    w = rng.normal(0, 1, (8, 256))
+    a, b = (relative_error(x, compress_matrix(x, c)) for x in (w, (sigma * w).astype(np.float32)))
+    assert b == pytest.approx(a, rel=0.05)
+    assert relative_error(w * 1e-3, compress_matrix(w * 1e-3, c, exp_bias=0)) > 1.2 * a
+
+
+@pytest.mark.parametrize(("value", "bias"), [(1.0, 0), (0.999, -1), (2.0, 1), (0.0, 0), (1e-45, -100), (1e38, 100)])
+def test_exponent_bias(value, bias):
+    assert exponent_bias(np.full((2, 3), value)) == bias
+
+
+@pytest.mark.parametrize("name", ["c8p3k8b4", "c8p3k8b0r"])
+def test_zero_matrix(name):
+    m = compress_matrix(np.zeros((3, 20), np.float32), codec(name))
+    m.check()
+    assert not m.words.any()
+    assert not m.decode().any()
+
+
+def test_row_scales_are_independent_of_each_other(rng):
+    c = codec("c8p4k10b0r")
+    w = rng.normal(0, 1, (4, 64)).astype(np.float32)
+    w[1] = w[0] * 2**-20
+    w[2] = 0
+    m = compress_matrix(w, c)
+    assert np.array_equal(m.words[0], m.words[1])
+    assert m.scales[1] == m.scales[0] * np.float32(2**-20)
+    assert not m.words[2].any()
+
+
+def test_refit_is_the_least_squares_scale(rng):
+    c = codec("c8p4k10b0r")
+    w = rng.normal(0, 1, (4, 64)).astype(np.float32)
+    m = compress_matrix(w, c)
+    base = relative_error(w, m)
+    for factor in (0.999, 1.001):
+        m.scales *= np.float32(factor)
+        assert relative_error(w, m) > base
+        m.scales = refit(c, w, m.words, m.scales)
+    assert relative_error(w, m) == base
+
+
+def test_half(rng):
+    w = rng.normal(0, 1, (5, 7)).astype(np.float32)
+    m = compress_matrix(w, codec("fp16"))
+    m.check()
+    assert np.array_equal(m.decode(), w.astype(np.float16).astype(np.float32))
+    w[3, 2] = 65520
+    with pytest.raises(SeedLMError, match=r"tensor x: .*65520.* row 3, column 2 .*binary16"):
+        compress_matrix(w, codec("fp16"), name="tensor x")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(bad):
+    w = np.zeros((3, 8), np.float32)
+    w[1, 5] = bad
+    with pytest.raises(SeedLMError, match="tensor y: the weight in row 1, column 5 is"):
+        compress_matrix(w, codec("c8p3k8b4"), name="tensor y")
+
+
+@pytest.mark.parametrize("options", [{"encoder": "best"}, {"engine": "gpu"}, {"exp_bias": 1000}, {"exp_bias": "x"}])
+def test_unknown_options(options):
+    with pytest.raises(SeedLMError, match=r"expected|must be"):
+        compress_matrix(np.ones((1, 8), np.float32), codec("c8p3k8b4"), **options)
+
+
+def test_not_a_matrix():
+    with pytest.raises(SeedLMError, match="expected a matrix"):
+        compress_matrix(np.ones(8, np.float32), codec("seedlm4"))
