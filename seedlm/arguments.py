@@ -1,15 +1,33 @@
-"""Types of arguments that several verbs share. A bad value is a usage error (exit code 2) that says what was expected."""
+"""What several verbs ask of their arguments.
+
+A bad value is a usage error (exit code 2) that says what was expected. Nothing here loads NumPy, so
+that ``--help`` is quick.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
+import tempfile
+from pathlib import Path
 
+from golden.errors import SeedLMError
 from golden.params import CODECS, Codec, codec
 
-__all__ = ["codec_argument", "exp_bias_argument", "positive", "scale_argument"]
+__all__ = [
+    "CODEC_HELP",
+    "DTYPES",
+    "codec_argument",
+    "dtype_argument",
+    "exp_bias_argument",
+    "positive",
+    "require_new",
+    "require_writable",
+    "scale_argument",
+]
 
 CODEC_HELP = f"{', '.join(CODECS)}, or a custom one such as c8p4k16b4 or c8p3k12b0r"
+DTYPES = ("F32", "F16", "BF16", "original")
 
 
 def codec_argument(text: str) -> Codec:
@@ -50,3 +68,31 @@ def exp_bias_argument(text: str) -> str | int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected auto or an integer, not {text!r}") from None
+
+
+def dtype_argument(text: str) -> str:
+    """One of `DTYPES`, in capitals or not."""
+    for name in DTYPES:
+        if text.lower() == name.lower():
+            return name
+    raise argparse.ArgumentTypeError(f"expected {', '.join(DTYPES)}, not {text!r}")
+
+
+def require_writable(path: Path) -> None:
+    """Raise `SeedLMError` now if a file could not be put at `path` later, after long work.
+
+    Leaves nothing behind.
+    """
+    if path.exists() and not path.is_file():
+        raise SeedLMError(f"{path}: cannot write: not a regular file")
+    try:
+        # resolved: through a symbolic link the file that it points to is replaced
+        tempfile.TemporaryFile(dir=path.resolve().parent).close()
+    except OSError as error:
+        raise SeedLMError(f"{path}: cannot write: {error.strerror}") from error
+
+
+def require_new(output: Path, source: Path) -> None:
+    """Raise `SeedLMError` if the output would replace the input."""
+    if output.exists() and source.exists() and output.samefile(source):
+        raise SeedLMError(f"{output}: is the input: choose another output")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["Console", "Progress", "human_bytes"]
+__all__ = ["Console", "Progress", "by", "human_bytes"]
 
 # called with the amount of work done since the last call
 Progress = Callable[[int], None]
@@ -25,6 +25,11 @@ def human_bytes(n: int) -> str:
             break
         value, unit = value / 1024, bigger
     return f"{n} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def by(shape: Sequence[int]) -> str:
+    """A shape for a reader: 3 x 4."""
+    return " x ".join(map(str, shape)) or "scalar"
 
 
 class Console:
@@ -70,8 +75,8 @@ class Console:
         cells = [[h.removeprefix("<") for h in headings], *rows]
         widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
         for row in cells:
-            line = "  ".join(c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(row, widths, left, strict=True))
-            print(line.rstrip())
+            padded = (c.ljust(w) if to_left else c.rjust(w) for c, w, to_left in zip(row, widths, left, strict=True))
+            print("  ".join(padded).rstrip())
 
     @contextmanager
     def progress(self, what: str, total: int, unit: Callable[[float], str] = "{:,.0f}".format) -> Iterator[Progress]:

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--queue-depth", "queue_depth", "products that can wait"),
     ):
         value = getattr(default, field)
-        parser.add_argument(flag, dest=field, metavar="N", type=positive, default=value, help=f"{what} (default: {value})")
+        what = f"{what} (default: {value})"
+        parser.add_argument(flag, dest=field, metavar="N", type=positive, default=value, help=what)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

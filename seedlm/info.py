@@ -1,0 +1,81 @@
+"""``seedlm info``: what is in a packed file, every word checked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seedlm.console import Console, by, human_bytes
+
+NAME = "info"
+SUMMARY = "list and check a packed file"
+DESCRIPTION = """\
+List the tensors of a packed file and check every word: sizes, a seed of 0 with non-zero
+coefficients, row scales and binary16 weights that are not finite, another format or version.
+Anything found is an error (exit code 1).
+"""
+EXAMPLES = """\
+examples:
+  seedlm info packed.safetensors
+  seedlm info packed.safetensors --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="packed file")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from golden.files import FORMAT, VERSION, PackedFile
+
+    file = PackedFile(args.file)
+    tensors: dict[str, dict] = {}
+    words = 0
+    with console.progress("checking", sum(i.shape[0] * i.shape[1] for i in file.tensors.values())) as advance:
+        for name, info in file.tensors.items():
+            matrix = file.matrix(name)
+            size = matrix.rows * matrix.cols
+            words += matrix.words.size
+            tensors[name] = {
+                "codec": info.codec.name,
+                "shape": list(info.shape),
+                "exp_bias": info.exp_bias,
+                "dtype": info.dtype,
+                "words": matrix.words.size,
+                "zero_words": int((matrix.words == 0).sum()),
+                "bits_per_weight": matrix.stored_bits / size,
+            }
+            advance(size)
+    other = {name: {"dtype": file.raw(name).dtype, "shape": list(file.raw(name).shape)} for name in file.other}
+    size = args.file.stat().st_size
+    console.json(
+        {
+            "file": str(args.file),
+            "format": FORMAT,
+            "version": VERSION,
+            "bytes": size,
+            "tensors": tensors,
+            "other": other,
+            "words_checked": words,
+            "status": "ok",
+        }
+    )
+    console.table(
+        ("<tensor", "<codec", "shape", "bits/weight", "exp. bias", "<source"),
+        [
+            (name, t["codec"], by(t["shape"]), f"{t['bits_per_weight']:.3f}", str(t["exp_bias"]), t["dtype"])
+            for name, t in tensors.items()
+        ],
+    )
+    if other:
+        console.print()
+        console.table(
+            ("<copied tensor", "<dtype", "shape"),
+            [(name, t["dtype"], by(t["shape"])) for name, t in other.items()],
+        )
+    console.print()
+    console.print(
+        f"{args.file}: {human_bytes(size)}, version {VERSION}, {len(tensors)} compressed tensors,"
+        f" {len(other)} copied; {words:,} words checked, all good"
+    )
+    return 0
