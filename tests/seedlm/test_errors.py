@@ -1,0 +1,303 @@
+"""What a user can do wrong: one line that says what, where and what was expected, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden.files import TensorFile, write_tensors
+from tests.seedlm.conftest import QUICK, command, environment, write_safetensors
+
+
+def rewrite(source: Path, target: Path, *, metadata: dict | None = None, drop: str = "", change=None) -> Path:
+    """A packed file with other metadata, without a tensor, or with changed tensors."""
+    file = TensorFile(source)
+    tensors = {name: tensor for name, tensor in file.tensors.items() if name != drop}
+    if change:
+        change(tensors)
+    write_tensors(target, tensors, file.metadata | (metadata or {}))
+    return target
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def damaged(packed, source, tmp_path):
+    """Broken input files by the kind of damage, in a folder of their own."""
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+
+    def make(kind: str) -> Path:
+        path = folder / f"{kind}.safetensors"
+        whole = packed.read_bytes()
+        if kind == "text":
+            path.write_text("this is not a tensor\n" * 40)
+        elif kind == "empty":
+            path.write_bytes(b"")
+        elif kind == "missing":
+            pass
+        elif kind == "header cut":
+            path.write_bytes(whole[:100])
+        elif kind == "data cut":
+            path.write_bytes(whole[:-1])
+        elif kind == "version 2":
+            rewrite(packed, path, metadata={"version": "2"})
+        elif kind == "other format":
+            rewrite(packed, path, metadata={"format": "pt"})
+        elif kind == "not packed":
+            path.write_bytes(source.read_bytes())
+        elif kind == "blocks gone":
+            rewrite(packed, path, drop="single.weight.blocks")
+        elif kind == "seed 0":
+
+            def zero_seed(tensors: dict) -> None:
+                blocks = tensors["single.weight.blocks"]
+                data = np.array(blocks.data)
+                data[0], data[1] = 0, 0x10  # the seed's 8 bits; a coefficient
+                tensors["single.weight.blocks"] = type(blocks)(blocks.dtype, blocks.shape, data)
+
+            rewrite(packed, path, change=zero_seed)
+        return path
+
+    return make
+
+
+PACKED_DAMAGE = {
+    "text": "not a complete safetensors file",
+    "empty": "not a complete safetensors file",
+    "missing": "cannot read",
+    "header cut": "not a complete safetensors file",
+    "data cut": "not a complete safetensors file",
+    "version 2": "unknown version: '2', expected '1'",
+    "other format": "not a SeedLM packed file",
+    "not packed": "not a SeedLM packed file",
+    "blocks gone": "'single.weight.blocks' is missing",
+    "seed 0": "seed 0",
+}
+
+
+@pytest.mark.parametrize(("kind", "message"), PACKED_DAMAGE.items())
+@pytest.mark.parametrize("verb", ["info", "decompress", "reference"])
+def test_damaged_packed_files(seedlm, damaged, tmp_path, verb, kind, message):
+    path = damaged(kind)
+    np.save(tmp_path / "x.npy", np.ones(19, np.float16))
+    before = everything(tmp_path)
+    arguments = {
+        "info": [],
+        "decompress": [tmp_path / "out"],
+        "reference": ["--tensor", "single.weight", "--x", tmp_path / "x.npy", "--out", tmp_path / "out"],
+    }[verb]
+    complaint = seedlm(verb, path, *arguments).complaint()
+    assert complaint.startswith(str(path))
+    assert message in complaint
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "missing", "header cut", "data cut"])
+def test_compress_of_damaged_files(seedlm, damaged, tmp_path, kind):
+    path = damaged(kind)
+    before = everything(tmp_path)
+    complaint = seedlm("compress", path, tmp_path / "out").complaint()
+    assert complaint.startswith(str(path))
+    assert PACKED_DAMAGE[kind] in complaint
+    assert everything(tmp_path) == before
+
+
+def test_compress_of_a_packed_file(seedlm, packed, tmp_path):
+    assert "packed file already" in seedlm("compress", packed, tmp_path / "out").complaint()
+    assert not any(tmp_path.iterdir())
+
+
+def test_compress_of_weights_that_are_not_finite(seedlm, tmp_path):
+    w = np.ones((4, 8), np.float32)
+    w[2, 3] = np.inf
+    write_safetensors(tmp_path / "in", {"w": ("F32", w)})
+    complaint = seedlm("compress", tmp_path / "in", tmp_path / "out", "--codec", QUICK).complaint()
+    assert "row 2, column 3" in complaint
+    assert "'w'" in complaint
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--include", "nope*"], "'nope*' matches no"), (["--exclude", "*"], "nothing to compress")],
+)
+def test_nothing_to_compress(seedlm, source, tmp_path, flags, message):
+    assert message in seedlm("compress", source, tmp_path / "out", *flags).complaint()
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_matrix_in_the_file(seedlm, tmp_path):
+    write_safetensors(tmp_path / "in", {"v": ("F32", np.ones(8, np.float32))})
+    assert "no 2-D tensor" in seedlm("compress", tmp_path / "in", tmp_path / "out").complaint()
+
+
+def test_missing_tensor(seedlm, packed, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones(19, np.float16))
+    complaint = seedlm(
+        "reference", packed, "--tensor", "nope", "--x", tmp_path / "x.npy", "--out", tmp_path / "y.npy"
+    ).complaint()
+    assert "'nope'" in complaint
+    assert "half.weight" in complaint, "names what there is"
+    assert not (tmp_path / "y.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones(18, np.float16), "19 elements"),
+        (np.ones(20, np.float16), "19 elements"),
+        (np.ones((19, 1), np.float16), "19 elements"),
+        (np.ones(19, np.float32), "expected float16, found float32"),
+        (np.ones(19, np.int16), "expected float16, found int16"),
+        (None, "not a complete .npy file"),
+    ],
+)
+def test_wrong_x(seedlm, packed, tmp_path, x, message):
+    path = tmp_path / "x.npy"
+    if x is None:
+        path.write_text("1 2 3")
+    else:
+        np.save(path, x)
+    complaint = seedlm(
+        "reference", packed, "--tensor", "single.weight", "--x", path, "--out", tmp_path / "y.npy"
+    ).complaint()
+    assert complaint.startswith(str(path))
+    assert message in complaint
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_scale_too_large_for_binary32(seedlm, packed, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones(19, np.float16))
+    complaint = seedlm(
+        "reference", packed, "--tensor", "single.weight", "--x", tmp_path / "x.npy", "--out", tmp_path / "y.npy",
+        "--scale", "1e39",
+    ).complaint()  # fmt: skip
+    assert "finite binary32" in complaint
+
+
+@pytest.mark.parametrize("place", ["missing folder", "folder", "below a file", "forbidden"])
+@pytest.mark.parametrize("verb", ["compress", "decompress", "reference"])
+def test_output_that_cannot_be_written(seedlm, source, packed, tmp_path, verb, place):
+    np.save(tmp_path / "x.npy", np.ones(19, np.float16))
+    (tmp_path / "folder").mkdir()
+    if place == "forbidden":
+        if os.geteuid() == 0:
+            pytest.skip("root may write everywhere")
+        (tmp_path / "folder").chmod(0o500)
+    output = tmp_path / {
+        "missing folder": "nowhere/out",
+        "folder": "folder",
+        "below a file": "x.npy/out",
+        "forbidden": "folder/out",
+    }[place]  # fmt: skip
+    before = everything(tmp_path)
+    arguments = {
+        "compress": [source, output, "--codec", QUICK],
+        "decompress": [packed, output],
+        "reference": [packed, "--tensor", "single.weight", "--x", tmp_path / "x.npy", "--out", output],
+    }[verb]
+    complaint = seedlm(verb, *arguments).complaint()
+    assert complaint.startswith(f"{output}: cannot write")
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("verb", ["compress", "decompress"])
+def test_output_that_is_the_input(seedlm, source, packed, verb):
+    path = {"compress": source, "decompress": packed}[verb]
+    before = path.read_bytes()
+    assert "is the input" in seedlm(verb, path, path).complaint()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: VERB"),
+        (["squeeze"], "'squeeze'"),
+        (["info"], "FILE"),
+        (["compress", "a", "b", "--codec", "zip"], "unknown codec 'zip'"),
+        (["compress", "a", "b", "--codec", "c8p3k99b4"], "register length K"),
+        (["compress", "a", "b", "--encoder", "magic"], "'magic'"),
+        (["compress", "a", "b", "--exp-bias", "1.5"], "auto or an integer"),
+        (["decompress", "a", "b", "--dtype", "I8"], "expected F32, F16, BF16, original"),
+        (["reference", "a", "--tensor", "t", "--x", "x", "--out", "y", "--scale", "nan"], "finite number"),
+        (["verilog", "--out", "d", "--lanes", "0"], "positive integer"),
+        (["info", "a", "--jsn"], "--jsn"),
+    ],
+)
+def test_wrong_usage(seedlm, arguments, message):
+    complaint = seedlm(*arguments).complaint(code=2)
+    assert message in complaint
+    assert "--help)" in complaint
+
+
+def test_errors_with_json_are_json(seedlm, tmp_path):
+    ran = seedlm("info", tmp_path / "nope", "--json")
+    assert ran.code == 1
+    report = json.loads(ran.out)
+    assert report["status"] == "error"
+    assert ran.err == f"seedlm: error: {report['error']}\n"
+
+
+def test_debugging_shows_the_traceback(seedlm, tmp_path):
+    ran = seedlm("info", tmp_path / "nope", SEEDLM_DEBUG="1")
+    assert ran.code == 1
+    assert "Traceback" in ran.err
+
+
+def test_output_to_a_closed_pipe_is_no_error(packed):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        command("info", packed), stdout=writer, stderr=subprocess.PIPE, env=environment(), text=True, timeout=60
+    )
+    os.close(writer)
+    assert ran.stderr == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_compression(tmp_path, number, code):
+    """Interrupted in the middle of the search, with a bar on the terminal: an older output stays as it was."""
+    rng = np.random.default_rng(1)
+    weights = rng.standard_normal((2048, 2048)).astype(np.float16)  # minutes of work
+    write_safetensors(tmp_path / "in", {"w": ("F16", weights)})
+    (tmp_path / "out").write_text("older")
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(
+        command("compress", tmp_path / "in", tmp_path / "out"), stdout=subprocess.PIPE, stderr=side, env=environment()
+    )
+    os.close(side)
+    seen = b""
+    try:
+        while b"compressing" not in seen:
+            piece = os.read(terminal, 4096)
+            assert piece, seen
+            seen += piece
+        process.send_signal(number)
+        out = process.communicate(timeout=30)[0]
+        try:
+            while piece := os.read(terminal, 4096):
+                seen += piece
+        except OSError:
+            pass  # Linux reports the closed other side as an error
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    assert process.returncode == code
+    assert out == b""
+    assert b"Traceback" not in seen
+    if number == signal.SIGINT:
+        assert seen.count(b"seedlm: interrupted") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+    assert (tmp_path / "out").read_text() == "older"
