@@ -14,7 +14,7 @@ from golden.params import MANTISSA_BITS, Config, clog2
 
 __all__ = [
     "CODE_BITS", "beat_layout", "cols_bits", "completion_layout", "convert_job_layout", "descriptor_layout",
-    "events_layout", "gearbox_job_layout", "group_layout", "read_job_layout", "request_layout", "response_layout",
+    "events_layout", "gearbox_job_layout", "group_layout", "read_job_layout", "request_layout",
     "result_layout", "rounded_layout", "rounding_layout", "rows_bits", "scale_job_layout", "sequence_job_layout",
     "step_layout", "valid_only", "writer_job_layout",
 ]  # fmt: skip
