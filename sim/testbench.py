@@ -211,7 +211,8 @@ class Sink:
             try:
                 await until(self._clk, lambda: len(self.items) >= count, limit)
             except AssertionError:
-                raise AssertionError(f"{self._prefix}: {len(self.items)} of {count} items after {limit} cycles") from None
+                message = f"{self._prefix}: {len(self.items)} of {count} items after {limit} cycles"
+                raise AssertionError(message) from None
         return self.items[:count]
 
     async def expect(self, items: Sequence[Any], limit: int, *, quiet: int = 50) -> None:

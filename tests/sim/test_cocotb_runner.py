@@ -72,7 +72,11 @@ def test_stream(stall):
 
 @pytest.mark.parametrize(
     ("case", "message"),
-    [("wrong_value", "item 1 is 0x3, expected 0x4"), ("one_too_many", "1 items too many"), ("nothing_comes", "0 of 1 items")],
+    [
+        ("wrong_value", "item 1 is 0x3, expected 0x4"),
+        ("one_too_many", "1 items too many"),
+        ("nothing_comes", "0 of 1 items"),
+    ],
 )
 def test_failures_are_seen(case, message):
     with pytest.raises(TestbenchError, match=message):
@@ -80,7 +84,7 @@ def test_failures_are_seen(case, message):
 
 
 def test_no_such_testcase():
-    with pytest.raises(TestbenchError, match="no cocotb test|abnormally"):
+    with pytest.raises(TestbenchError, match=r"no cocotb test|abnormally"):
         run_testbench(Increment(), __name__, name="increment", testcase="absent")
 
 
