@@ -263,7 +263,7 @@ class PackedFile:
     ----------
     path : Path
     tensors : dict of str to TensorInfo
-        The compressed tensors, in the order of the file.
+        The compressed tensors, in the order of the metadata.
     other : list of str
         The tensors that are copied as they were.
 
@@ -292,13 +292,12 @@ class PackedFile:
         except (ValueError, RecursionError) as error:
             raise SeedLMError(f"{path}: metadata 'tensors' must be a JSON object: {error}") from error
         infos = {name: self._info(name, entry) for name, entry in entries.items()}
-        parts: dict[str, str] = {}  # stored tensor -> the compressed tensor it belongs to
+        parts = set()
         for name, info in infos.items():
             for stored, dtype, shape in _stored(name, info):
                 self._expect(name, stored, dtype, shape)
-                parts[stored] = name
-        order = list(dict.fromkeys(parts[stored] for stored in self.file.tensors if stored in parts))
-        self.tensors: dict[str, TensorInfo] = {name: infos[name] for name in order}
+                parts.add(stored)
+        self.tensors: dict[str, TensorInfo] = infos
         self.other: list[str] = [name for name in self.file.tensors if name not in parts]
 
     def _info(self, name: str, entry: Any) -> TensorInfo:

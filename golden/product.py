@@ -84,7 +84,7 @@ class Prepared:
     def _x_bits(weights: np.ndarray) -> int:
         """The largest b such that sum |w| * 2**(b-1) <= 2**53 in every row."""
         total = int(np.abs(weights).sum(axis=1).max())
-        return EXACT_BITS + 1 - max(1, (total - 1).bit_length()) if total else EXACT_BITS
+        return EXACT_BITS + 1 - (total - 1).bit_length() if total else EXACT_BITS
 
     def pair(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Exact products of finite float16 vectors [n, cols]: A = high * 2**56 + low, int64 [n, rows]."""

@@ -1,0 +1,230 @@
+import numpy as np
+import pytest
+
+from golden import product as product_module
+from golden.errors import SeedLMError
+from golden.matrix import PackedMatrix
+from golden.params import CODECS as PRESETS
+from golden.params import codec
+from golden.product import Prepared, exact, product
+from tests import oracle
+from tests.golden.corners import CODECS, bits32, corner_matrix, corner_vectors, random_halves
+
+
+def oracle_exact(matrix, x):
+    rows, bits, kind = matrix.words.tolist(), x.view(np.uint16).tolist(), matrix.codec
+    if kind.is_fp16:
+        return oracle.exact_fp16(rows, bits)
+    return oracle.exact(rows, bits, kind.C, kind.P, kind.K, kind.B)
+
+
+def check(matrix, x, scale=None):
+    """The product and its exact form, prepared or not, against the oracle."""
+    kind = matrix.codec
+    A = oracle_exact(matrix, x)
+    if kind.row_scales:
+        scales = bits32(matrix.scales)
+    elif scale is None:
+        scales = [0x3F800000 if kind.is_fp16 else oracle.default_scale(kind.K, matrix.exp_bias)] * matrix.rows
+    else:
+        scales = bits32(np.float32(scale)) * matrix.rows
+    y = oracle.results(A, 54 if kind.is_fp16 else 38, scales)
+    prepared = Prepared(matrix)
+    assert exact(matrix, x).tolist() == A
+    assert exact(prepared, x).tolist() == A
+    assert bits32(product(matrix, x, scale)) == y
+    assert bits32(product(prepared, x, scale)) == y
+    assert bits32(prepared.product(x, scale)) == y
+
+
+def test_by_hand():
+    # seedlm4, seed 1: V - 2**15 of the first row is 0, -0x4000, -0x6000; with q = 0, 0, -1 N = 0x6000. e = -8.
+    word = 1 | 0x8 << 16 | 0xF << 28
+    matrix = PackedMatrix(PRESETS["seedlm4"], (1, 1), np.array([[word]], dtype=np.uint64))
+    x = np.array([-3.0], dtype=np.float16)  # E = 1, m = -3 * 2**15
+    assert exact(matrix, x).tolist() == [(0x6000 * -3 * 2**15) << (-8 + 8 + 1 + 14)]
+    # y = 0x6000 * 2**-8 * -3 / 32767; with the scale 1 -288, with 2**-149 * 3/288 rounded
+    assert product(matrix, x, scale=1.0).tolist() == [-288.0]
+    assert bits32(product(matrix, x)) == [int(np.float32(-288.0 * np.float32(1 / 32767)).view(np.uint32))]
+    # fp16: 1.5 * -3
+    matrix = PackedMatrix(PRESETS["fp16"], (1, 1), np.array([[0x3E00]], dtype=np.uint16))
+    assert exact(matrix, x).tolist() == [(1536 * (-3 << 15)) << (-10 + 24 + 1 + 14)]
+    assert product(matrix, x).tolist() == [-4.5]
+
+
+@pytest.mark.parametrize("kind", CODECS, ids=str)
+def test_random(kind, rng):
+    for rows, cols in ((1, 1), (3, 2 * kind.group + 1), (5, 70)):
+        check(PackedMatrix.random(kind, rows, cols, rng), random_halves(cols, rng))
+
+
+@pytest.mark.parametrize("kind", CODECS, ids=str)
+def test_corners(kind, rng):
+    cols = 3 * kind.group - 1
+    for x in corner_vectors(cols, rng):
+        check(corner_matrix(kind, 9, cols, rng), x)
+
+
+@pytest.mark.parametrize("kind", CODECS, ids=str)
+def test_largest_sums(kind):
+    # Every weight and activation as large as it can be and of the same sign: the widest accumulator.
+    cols = 5 * kind.group
+    word = np.uint64((0x88888888 << (kind.K + kind.B)) & ((1 << kind.word_bits) - 1))  # seed 0, all q = -8
+    word |= np.uint64((kind.exponent_max & ((1 << kind.B) - 1)) << kind.K)
+    words = np.full((2, kind.blocks(cols)), word)
+    if kind.is_fp16:
+        words = np.full((2, cols), 0x7BFF, dtype=np.uint16)
+    scales = np.array([1, -1], dtype=np.float32) if kind.row_scales else None
+    matrix = PackedMatrix(kind, (2, cols), words, scales)
+    x = np.full(cols, 0x7BFF, dtype=np.uint16).view(np.float16)
+    check(matrix, x)
+    check(matrix, -x)
+    m, shift = (2047 << 6), 44 if kind.B == 4 else 29 + 8 + kind.exponent_max
+    if kind.is_fp16:
+        assert exact(matrix, x).tolist() == [cols * (2047 * m) << (29 + 29)] * 2
+    else:
+        assert exact(matrix, x).tolist() == [cols * kind.weight_max * m << shift] * 2
+
+
+@pytest.mark.parametrize("kind", CODECS, ids=str)
+def test_wide_and_long(kind, rng):
+    # Long rows take more digits. The oracle would be slow: integer arithmetic on the decoded fields instead.
+    rows, cols = 2, 20000
+    for matrix in (PackedMatrix.random(kind, rows, cols, rng), corner_matrix(kind, rows, cols, rng)):
+        for x in (random_halves(cols, rng), np.full(cols, -65504.0, dtype=np.float16)):
+            W, shift = product_module._integer_weights(matrix)
+            m, E = product_module.groups(kind, x)
+            X = (m.astype(object) << (E.astype(object) + 14)[:, None]).ravel()[:cols]
+            expected = [int(w.astype(object) @ X) << shift for w in W]
+            assert exact(matrix, x).tolist() == expected
+
+
+def test_digits_are_cut_where_needed(rng):
+    """Both forms of the weights (one digit and two) come up in this file."""
+    kind = codec("c64p8k24b4")
+    assert len(Prepared(PackedMatrix.random(kind, 2, 20000, rng))._digits) == 2
+    assert len(Prepared(PackedMatrix.random(PRESETS["seedlm4"], 2, 100, rng))._digits) == 1
+    for values in ([0], [1, -1, 511, 512, -512, -513], [(1 << 46) - 1, -(1 << 46)]):
+        values = np.array(values)
+        for bits in (2, 5, 10, 30):
+            digits = list(product_module._digits(values, bits))
+            assert (
+                sum(d.astype(object) << (i * bits) for i, d in enumerate(digits)).tolist() == values.tolist()
+                if digits
+                else not values.any()
+            )
+            assert all(abs(d).max() <= 1 << (bits - 1) for d in digits)
+
+
+def test_no_sum_can_round():
+    # The width of a digit of X is the largest with which no sum of absolute products exceeds 2**53.
+    for row in ([1], [1, 1], [3], [2**20] * 7, [2**40 - 1, 1], [5, -7, 11]):
+        bits = Prepared._x_bits(np.array([[0] * len(row), row]))
+        total = sum(abs(w) for w in row)
+        assert total * 2 ** (bits - 1) <= 2**53 < total * 2**bits
+
+
+def test_many_rows_in_pieces(rng, monkeypatch):
+    matrix = PackedMatrix.random(PRESETS["seedlm3r"], 50, 40, rng)
+    x = random_halves(40, rng)
+    whole = product(Prepared(matrix), x)
+    monkeypatch.setattr(product_module, "CHUNK_WEIGHTS", 7 * 40)
+    assert bits32(product(matrix, x)) == bits32(whole)
+    assert exact(matrix, x).tolist() == oracle_exact(matrix, x)
+
+
+@pytest.mark.parametrize("name", ["seedlm4", "seedlm4r", "fp16"])
+def test_several_vectors(name, rng):
+    matrix = PackedMatrix.random(PRESETS[name], 6, 33, rng)
+    x = random_halves(5 * 33, rng).reshape(5, 33)
+    x[2] = np.ldexp(np.ones(33), -24)  # of quite another size than the others
+    x[3, 32] = np.inf
+    y = Prepared(matrix).product(x)
+    assert y.shape == (5, 6)
+    for i in range(5):
+        assert bits32(y[i]) == bits32(product(matrix, x[i]))
+    assert exact(matrix, x[:2]).tolist() == [oracle_exact(matrix, v) for v in x[:2]]
+    assert product(matrix, x[:0]).shape == (0, 6)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7C01, 0x7E00, 0xFFFF])
+def test_activations_that_are_not_finite(name, bits, rng):
+    matrix = PackedMatrix.random(PRESETS[name], 3, 20, rng)
+    for place in (0, 19):
+        x = random_halves(20, rng)
+        x.view(np.uint16)[place] = bits
+        assert bits32(product(matrix, x)) == [0x7FC00000] * 3
+        assert oracle.product_fp16([[0]] * 3, x.view(np.uint16).tolist(), [0] * 3) == [0x7FC00000] * 3
+
+
+def test_zeros(rng):
+    for kind in CODECS:
+        matrix = PackedMatrix.random(kind, 4, 10, rng)
+        if kind.row_scales:
+            matrix.scales = np.array([1, -1, 0.0, -0.0], dtype=np.float32)
+            assert bits32(product(matrix, np.full(10, -0.0, np.float16))) == [0, 0x80000000, 0, 0x80000000]
+        else:
+            # fl32(0) is +0 whatever the signs of the factors; the scale gives the sign.
+            assert bits32(product(matrix, np.full(10, -0.0, np.float16), scale=2.0)) == [0] * 4
+            assert bits32(product(matrix, np.zeros(10, np.float16), scale=-2.0)) == [0x80000000] * 4
+
+
+@pytest.mark.parametrize("scale", [1.0, -2.5, 3.4e38, 1e-38, 1e-45, -1e-45, 0.0, -0.0, 1e-300, 0.1])
+@pytest.mark.parametrize("name", ["seedlm4", "fp16", "c8p3k20b0"])
+def test_scales(name, scale, rng):
+    # Overflow to infinity, subnormal results and results that vanish.
+    check(PackedMatrix.random(codec(name), 12, 30, rng), random_halves(30, rng), scale)
+
+
+@pytest.mark.parametrize("bias", [-150, -40, -1, 1, 40, 140])
+def test_exponent_bias(bias, rng):
+    matrix = PackedMatrix.random(PRESETS["seedlm3"], 5, 30, rng)
+    matrix.exp_bias = bias
+    check(matrix, random_halves(30, rng))
+
+
+def test_product_of_the_decoded_weights(rng):
+    """Not only the formula's letter: y is close to W x in floating point."""
+    for kind in CODECS:
+        matrix = PackedMatrix.random(kind, 20, 100, rng)
+        x = rng.standard_normal(100).astype(np.float16)
+        y = matrix.decode(np.float64) @ x.astype(np.float64)
+        # The activations are rounded at 2**-17 of a group's largest; everything else is far smaller.
+        bound = np.abs(matrix.decode(np.float64)).sum(axis=1) * np.abs(x).max() * 2**-16
+        assert (np.abs(product(matrix, x) - y) < bound).all()
+
+
+@pytest.mark.parametrize("scale", [np.inf, -np.inf, np.nan, 3.5e38])
+def test_refused_scale(scale, rng):
+    matrix = PackedMatrix.random(PRESETS["seedlm4"], 2, 8, rng)
+    with pytest.raises(
+        SeedLMError, match=rf"^the scale of a product must be a finite binary32, not {scale}$".replace("+", r"\+")
+    ):
+        product(matrix, np.zeros(8, np.float16), scale)
+
+
+def test_refused(rng):
+    x = np.zeros(8, np.float16)
+    matrix = PackedMatrix.random(PRESETS["seedlm4"], 2, 8, rng)
+    with pytest.raises(SeedLMError, match=r"^activations must have 8 elements, not shape \[9\]$"):
+        product(matrix, np.zeros(9, np.float16))
+    with pytest.raises(SeedLMError, match=r"^activations must be float16, not float64$"):
+        product(matrix, np.zeros(8))
+    with pytest.raises(SeedLMError, match=r"^activations must be finite, found NaN or infinity$"):
+        exact(matrix, np.full(8, np.nan, np.float16))
+    matrix.exp_bias = 143
+    with pytest.raises(SeedLMError, match=r"^the scale of a product must be a finite binary32, not inf$"):
+        product(matrix, x)
+    matrix = PackedMatrix.random(PRESETS["seedlm4r"], 2, 8, rng)
+    with pytest.raises(
+        SeedLMError, match=r"^codec seedlm4r has row scales: expected no scale for the product, not 1.0$"
+    ):
+        product(matrix, x, 1.0)
+    matrix.scales[1] = np.inf
+    with pytest.raises(SeedLMError, match=r"^row scales must be finite, found NaN or infinity$"):
+        product(matrix, x)
+    matrix = PackedMatrix.random(PRESETS["fp16"], 2, 8, rng)
+    matrix.words[1, 7] = 0xFC00
+    with pytest.raises(SeedLMError, match=r"^binary16 weights must be finite, found NaN or infinity$"):
+        product(matrix, x)
