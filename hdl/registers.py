@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from golden.params import Config
 
 __all__ = [
-    "ADDRESS_BITS", "CATEGORIES", "COUNTERS", "ERROR_BITS", "ErrorCode", "Access", "Field", "ID", "REGISTERS", "Register",
-    "VERSION_MAJOR", "VERSION_MINOR", "c_header", "configuration_words", "counter_registers", "markdown", "register",
+    "ADDRESS_BITS", "CATEGORIES", "COUNTERS", "ERROR_BITS", "ErrorCode", "Access", "Field", "ID", "REGISTERS",
+    "Register", "VERSION_MAJOR", "VERSION_MINOR", "c_header", "configuration_words", "counter_registers", "markdown",
+    "register",
 ]  # fmt: skip
 
 ID = 0x5344_4C4D  # "SDLM", most significant byte first
@@ -237,7 +238,9 @@ def _table() -> tuple[Register, ...]:
         ), "Lets the products after a failed one go on. If another one has failed meanwhile, ERROR shows it next"),
         Register("SUBMITTED", 0x058, ro, value("products, modulo 2**32"), "Products submitted since reset"),
         Register("COMPLETED", 0x05C, ro, value("products, modulo 2**32"), "Products finished since reset"),
-        Register("COUNTER_CLEAR", 0x060, wo, (Field("clear", 0, 1, "1: set all counters to 0"),), "Clears the counters"),
+        Register("COUNTER_CLEAR", 0x060, wo, (
+            Field("clear", 0, 1, "1: set all counters to 0"),
+        ), "Clears the counters"),
         *pair("WEIGHTS", 0x080, rw, "Address of the weight image"),
         *pair("ACTIVATIONS", 0x088, rw, "Address of the activations"),
         *pair("RESULTS", 0x090, rw, "Address of the results"),
@@ -323,8 +326,9 @@ def markdown() -> str:
     lines = [
         "# Registers",
         "",
-        "Made from `hdl/registers.py`. AXI4-Lite, 32-bit data, 12-bit byte addresses. A write with a strobe missing, a write to a",
-        "read-only register and any access where no register is answer SLVERR and change nothing. Bits without a field read as 0.",
+        "Made from `hdl/registers.py`. AXI4-Lite, 32-bit data, 12-bit byte addresses. A write with a strobe missing, a",
+        "write to a read-only register and any access where no register is answer SLVERR and change nothing. Bits",
+        "without a field read as 0.",
         "",
         "The counters have 64 bits: reading the low half freezes the high half for the next read of it.",
         "",
