@@ -18,9 +18,10 @@ from golden.params import Config
 from hdl.top import SeedLMAccelerator
 from sim.convert import verilog_text as convert
 
-__all__ = ["TOP", "Generated", "describe", "generate", "verilog_text"]
+__all__ = ["NAME", "TOP", "Generated", "describe", "generate", "verilog_text"]
 
-TOP = "seedlm_accelerator"
+NAME = "seedlm_accelerator"  # of the files
+TOP = "SeedLMAccelerator"  # of the top module
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def describe(config: Config, text: str) -> dict:
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "codec"}
     return {
         "top": TOP,
-        "verilog": f"{TOP}.v",
+        "verilog": f"{NAME}.v",
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "codec": dataclasses.asdict(codec) | {"derived": derived_codec},
         "config": fields,
@@ -96,7 +97,7 @@ def generate(config: Config, out_dir: Path | str) -> Generated:
     text = verilog_text(config)
     description = describe(config, text)
     out_dir.mkdir(parents=True, exist_ok=True)
-    verilog, sidecar = out_dir / f"{TOP}.v", out_dir / f"{TOP}.json"
+    verilog, sidecar = out_dir / f"{NAME}.v", out_dir / f"{NAME}.json"
     changed = [
         _write_if_changed(verilog, text),
         _write_if_changed(sidecar, json.dumps(description, indent=2) + "\n"),

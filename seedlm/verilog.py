@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from golden.errors import SeedLMError
 from golden.params import Config
 from seedlm.arguments import codec_argument, positive
 from seedlm.console import Console
@@ -41,9 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from build.verilog import generate
-    from golden.errors import SeedLMError
-
     try:
         config = Config(
             codec=args.codec,
@@ -55,6 +53,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
         )
     except ValueError as error:
         raise SeedLMError(str(error)) from error
+
+    # after the checks: the hardware takes a moment to import
+    from build.verilog import generate
+
     generated = generate(config, args.out)
     lines = generated.verilog.read_text().count("\n")
     console.print(f"{generated.verilog}: {lines:,} lines, {'written' if generated.changed else 'unchanged'}")

@@ -211,6 +211,25 @@ def test_output_that_cannot_be_written(seedlm, source, packed, tmp_path, verb, p
     assert everything(tmp_path) == before
 
 
+def test_output_is_tried_before_the_work(source, tmp_path):
+    """Minutes of compression must not be lost to a wrong path."""
+    write_safetensors(tmp_path / "in", {"w": ("F16", np.ones((2048, 2048), np.float16))})
+    ran = subprocess.run(
+        command("compress", tmp_path / "in", tmp_path / "nowhere" / "out"),
+        capture_output=True, text=True, env=environment(), timeout=30,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "cannot write" in ran.stderr
+
+
+def test_weights_too_large_for_the_chosen_dtype(seedlm, tmp_path):
+    write_safetensors(tmp_path / "in", {"w": ("F32", np.full((2, 8), 1e6, np.float32))})
+    seedlm("compress", tmp_path / "in", tmp_path / "packed", "--codec", QUICK, "--json").report()
+    complaint = seedlm("decompress", tmp_path / "packed", tmp_path / "out", "--dtype", "f16").complaint()
+    assert "too large for F16" in complaint
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("verb", ["compress", "decompress"])
 def test_output_that_is_the_input(seedlm, source, packed, verb):
     path = {"compress": source, "decompress": packed}[verb]
@@ -232,6 +251,8 @@ def test_output_that_is_the_input(seedlm, source, packed, verb):
         (["decompress", "a", "b", "--dtype", "I8"], "expected F32, F16, BF16, original"),
         (["reference", "a", "--tensor", "t", "--x", "x", "--out", "y", "--scale", "nan"], "finite number"),
         (["verilog", "--out", "d", "--lanes", "0"], "positive integer"),
+        (["sim", "a"], "--tensor"),
+        (["sim", "a", "--tensor", "t", "--memory", "sram"], "'sram'"),
         (["info", "a", "--jsn"], "--jsn"),
     ],
 )
