@@ -60,7 +60,12 @@ def cached(kind: str, name: str, key: str, make: Callable[[Path], None]) -> Path
         try:
             make(temporary)
             temporary.chmod(0o755)
-            temporary.rename(entry)
+            try:
+                temporary.rename(entry)
+            except OSError:
+                if not entry.is_dir():  # after a failure two may build at once: the first one's stays
+                    raise
+                shutil.rmtree(temporary, ignore_errors=True)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

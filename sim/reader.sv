@@ -9,8 +9,8 @@
 //   0x20/0x24 cycles  0x28/0x2C beats received  0x30 XOR of all 32-bit words received
 //   0x34 cycles from the first ARVALID && ARREADY to the first beat
 module SequentialReader #(
-    parameter int BUS_BITS = 512,
-    parameter int ADDR_BITS = 34
+    parameter int BUS_BITS = `SEEDLM_BUS_BITS,
+    parameter int ADDR_BITS = `SEEDLM_ADDR_BITS
 ) (
     input  logic                  aclk,
     input  logic                  aresetn,

@@ -51,7 +51,8 @@ def build_system(
     Parameters
     ----------
     verilog : str
-        Text with the module `dut`, which has the flat ports of the accelerator.
+        Text with the module `dut`, which has the flat ports of the accelerator. The macros SEEDLM_BUS_BITS
+        and SEEDLM_ADDR_BITS are there for modules that have parameters.
     bus_bits, addr_bits : int
         Widths of its AXI4 port.
     row_beats : int
@@ -63,14 +64,14 @@ def build_system(
         top="system",
         verilog={"dut.sv": verilog, **{n: (FOLDER / n).read_text() for n in ("ddr3.sv", "system.sv")}},
         cxx={n: (FOLDER / n).read_text() for n in ("harness.cpp", "store.cpp", "store.h")},
-        parameters={"BUS_BITS": bus_bits, "ADDR_BITS": addr_bits, "ROW_BEATS": row_beats},
         library=True,
         optimise=optimise,
         trace=trace,
         threads=threads,
         verilator_args=(
             "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--output-split", "20000",
-            f"-DSEEDLM_DUT={dut}",
+            f"-DSEEDLM_DUT={dut}", f"-DSEEDLM_BUS_BITS={bus_bits}", f"-DSEEDLM_ADDR_BITS={addr_bits}",
+            f"-DSEEDLM_ROW_BEATS={row_beats}",
         ),
     )  # fmt: skip
     return verilator.build(spec)

@@ -1,13 +1,10 @@
 // Top of the simulation: the accelerator (or whatever SEEDLM_DUT names, with the same ports) and its memory.
-// The harness drives the clock, the reset, AXI4-Lite and the memory's settings.
-`ifndef SEEDLM_DUT
-`define SEEDLM_DUT SeedLMAccelerator
-`endif
-
+// The harness drives the clock, the reset, AXI4-Lite and the memory's settings. The accelerator has no parameters:
+// sim.simulation defines what fits it, as macros.
 module system #(
-    parameter int BUS_BITS = 512,
-    parameter int ADDR_BITS = 34,
-    parameter int ROW_BEATS = 128
+    parameter int BUS_BITS = `SEEDLM_BUS_BITS,
+    parameter int ADDR_BITS = `SEEDLM_ADDR_BITS,
+    parameter int ROW_BEATS = `SEEDLM_ROW_BEATS
 ) (
     input  logic        aclk,
     input  logic        aresetn,
