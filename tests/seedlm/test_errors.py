@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 
 from golden.files import TensorFile, write_tensors
 from tests.seedlm.conftest import QUICK, command, environment, write_safetensors
+
+MAIN = "from seedlm.cli import main; sys.exit(main())"
 
 
 def rewrite(source: Path, target: Path, *, metadata: dict | None = None, drop: str = "", change=None) -> Path:
@@ -220,6 +223,30 @@ def test_output_is_tried_before_the_work(source, tmp_path):
     )  # fmt: skip
     assert ran.returncode == 1
     assert "cannot write" in ran.stderr
+
+
+@pytest.mark.parametrize("verb", ["compress", "decompress", "reference"])
+def test_disk_that_fills_up(source, packed, tmp_path, verb):
+    """A write that fails in the middle (here: at a limit of the file size) leaves the older output and nothing else."""
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    output = folder / "out"
+    output.write_text("older")
+    np.save(tmp_path / "x.npy", np.ones(19, np.float16))
+    arguments = {
+        "compress": [source, output, "--codec", QUICK],
+        "decompress": [packed, output],
+        "reference": [packed, "--tensor", "single.weight", "--x", tmp_path / "x.npy", "--out", output],
+    }[verb]
+    limited = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); {MAIN}"
+    ran = subprocess.run(
+        [sys.executable, "-B", "-c", limited, verb, *map(str, arguments)],
+        capture_output=True, text=True, env=environment(), timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    assert ran.stderr.startswith(f"seedlm: error: {output}: cannot write")
+    assert ran.stderr.count("\n") == 1
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"out": "older"}
 
 
 def test_weights_too_large_for_the_chosen_dtype(seedlm, tmp_path):
