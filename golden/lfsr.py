@@ -90,7 +90,7 @@ def windows(seeds: np.ndarray, K: int, count: int):
     table look-up (the register is linear) and cut into windows; that is what makes decoding fast.
     """
     seeds = np.asarray(seeds).astype(np.int64, copy=False)
-    per_piece = 64 - K  # one less than would fit, so that no window holds the sign bit of the piece
+    per_piece = 65 - K
     for first in range(1, count + 1, per_piece):
         tables = _byte_tables(K, first)
         piece = tables[0][seeds & 255]

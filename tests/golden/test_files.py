@@ -25,7 +25,6 @@ from golden.params import codec
 from tests import oracle
 from tests.golden.corners import CODECS, bits32
 
-
 SEED_ZERO = "blocks have seed 0 and non-zero coefficients, the first in row"
 
 

@@ -96,6 +96,8 @@ def test_ratio(K):
         denominator = (1 << (K - 1)) - 1
         found = fl32_from_ratio(1 << max(bias, 0), denominator << max(-bias, 0))
         assert bits32(found) == [oracle.default_scale(K, bias)]
+    # Just above a tie, told by the remainder only.
+    assert bits32(fl32_from_ratio((1 << 200) + (1 << 176) + 1, 1 << 200)) == [0x3F800001]
     assert bits32(fl32_from_ratio(-2, 3)) == [oracle.fl32(Fraction(-2, 3))]
 
 
