@@ -9,6 +9,7 @@ summation. Usually one digit of W and two of X are enough.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,7 +24,7 @@ __all__ = ["Prepared", "exact", "fl32_from_int", "fl32_mul", "product"]
 
 EXACT_BITS = 53  # integers up to 2**53 are exact in float64
 MIN_DIGIT_BITS = 9  # smaller digits of X would cost more than a second digit of W
-CHUNK_WEIGHTS = 1 << 22  # weights decoded at a time where the matrix is used once
+CHUNK_WEIGHTS = 1 << 20  # weights decoded at a time where the matrix is used once
 
 
 def _digits(values: np.ndarray, bits: int) -> Iterator[np.ndarray]:
@@ -35,15 +36,21 @@ def _digits(values: np.ndarray, bits: int) -> Iterator[np.ndarray]:
         values = values - digit >> bits
 
 
+@lru_cache(maxsize=1)
+def _half_integers() -> np.ndarray:
+    """M << (z + 24) of every finite binary16, int64 [65536]: its value in units of 2**-24."""
+    bits = np.arange(1 << 16)
+    field = bits >> 10 & 31
+    magnitude = (bits & 1023) + np.where(field > 0, 1024, 0) << np.maximum(field, 1) - 1
+    return np.where(bits & 0x8000, -magnitude, magnitude)
+
+
 def _integer_weights(matrix: PackedMatrix) -> tuple[np.ndarray, int]:
     """W int64 [rows, cols] and a shift: the weight's term in the product is W << shift."""
     if matrix.codec.is_fp16:
-        bits = matrix.words.astype(np.int64)
-        field = bits >> 10 & 31
-        if (field == 31).any():
+        if (matrix.words & 0x7C00 == 0x7C00).any():
             raise SeedLMError("binary16 weights must be finite, found NaN or infinity")
-        magnitude = (bits & 1023) + np.where(field > 0, 1024, 0) << np.maximum(field, 1) - 1
-        return np.where(bits & 0x8000, -magnitude, magnitude), 0
+        return _half_integers()[matrix.words], 0
     exponent = unpack(matrix.codec, matrix.words)[1]
     low = int(exponent.min())
     weights = weights_int(matrix.codec, matrix.words)
