@@ -22,7 +22,8 @@ def check_burst(config: Config, burst_beats: int, buffer_beats: int) -> None:
     ValueError
         Names the value.
     """
-    if burst_beats < 1 or burst_beats & (burst_beats - 1) or burst_beats * config.beat_bytes > 4096 or burst_beats > 256:
+    power_of_two = burst_beats > 0 and burst_beats & (burst_beats - 1) == 0
+    if not power_of_two or burst_beats * config.beat_bytes > 4096 or burst_beats > 256:
         raise ValueError(f"burst length must be a power of two of at most 4 KiB and 256 beats, not {burst_beats} beats")
     if buffer_beats < burst_beats:
         raise ValueError(f"a buffer of {buffer_beats} beats cannot hold a burst of {burst_beats}")
@@ -122,13 +123,14 @@ class BurstSplitter(wiring.Component):
         with m.FSM():
             with m.State("LOAD"), m.If(waiting):
                 blocks = next_tail[burst_shift:]
+                next_block = next_address[burst_shift:]
                 single = blocks == 0
                 m.d.sync += [
                     waiting.eq(0),
                     payload.address.eq(Cat(Const(0, beat_shift), next_address)),
                     payload.len.eq(Mux(single, next_short, ~next_address[:burst_shift])),
                     payload.last.eq(single),
-                    load_block(next_address[burst_shift : burst_shift + low_bits], next_address[burst_shift + low_bits :]),
+                    load_block(next_block[:low_bits], next_block[low_bits:]),
                     left.eq(blocks),
                     tail.eq(next_tail[:burst_shift]),
                 ]

@@ -29,8 +29,8 @@ class ReadStreamer(wiring.Component):
     config : Config
         Widths; the greatest burst.
     fifo_beats : int
-        Room for answers, in beats; at least `burst_beats`. For the full rate it has to cover the memory's latency in clocks
-        (from request to first answer), some ten clocks of our own, and two bursts.
+        Room for answers, in beats; at least `burst_beats`. For the full rate it has to cover the memory's latency
+        in clocks (from request to first answer), some ten clocks of our own, and two bursts.
     burst_beats : int, optional
         Greatest burst, a power of two; by default the configuration's.
 

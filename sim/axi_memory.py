@@ -40,7 +40,8 @@ class _Channel:
     def __init__(self, dut: Any, name: str, stalls: Stalls, regions: Sequence[tuple[int, int]] | None) -> None:
         self.name = name
         self._signals = {
-            part: getattr(dut, f"m_axi_{name}{part}") for part in ("id", "addr", "len", "size", "burst", "valid", "ready")
+            part: getattr(dut, f"m_axi_{name}{part}")
+            for part in ("id", "addr", "len", "size", "burst", "valid", "ready")
         }
         self._bus_bytes = len(dut.m_axi_rdata if name == "ar" else dut.m_axi_wdata) // 8
         self._stalls = stalls
@@ -69,6 +70,9 @@ class _Channel:
         self._ready = not self._stalls()
         s["ready"].value = int(self._ready)
         return accepted
+
+    def flush(self) -> None:
+        self._held = None
 
     def _check(self, now: tuple[int, ...], clock: int) -> Burst:
         identity, address, length, size, kind = now
@@ -116,7 +120,8 @@ class ReadMemory:
 
     def __init__(
         self, dut: Any, clk: Any, data: Callable[[int], int], *, regions: Sequence[tuple[int, int]] | None = None,
-        ar_stalls: Stalls = NEVER, r_stalls: Stalls = NEVER, latency: int = 1, errors: Callable[[int], bool] | None = None,
+        ar_stalls: Stalls = NEVER, r_stalls: Stalls = NEVER, latency: int = 1,
+        errors: Callable[[int], bool] | None = None,
     ) -> None:  # fmt: skip
         self._dut, self._clk, self._data = dut, clk, data
         self._channel = _Channel(dut, "ar", ar_stalls, regions)
@@ -125,6 +130,7 @@ class ReadMemory:
         self._latency = latency
         self._errors = errors or (lambda address: False)
         self._queue: deque[tuple[int, Burst, int]] = deque()  # earliest clock, burst, beat
+        self._offered: Burst | None = None
         self.pause = False
         self.clock = 0
         dut.m_axi_rvalid.value = 0
@@ -135,24 +141,30 @@ class ReadMemory:
         """Clocks in which ARVALID waited for ARREADY."""
         return self._channel.waited
 
+    def flush(self) -> None:
+        """Forget what is under way; to be called while the master is in reset."""
+        self._channel.flush()
+        self._queue.clear()
+        self._offered = None
+
     async def _run(self) -> None:
         dut = self._dut
         bus_bytes = len(dut.m_axi_rdata) // 8
         noise = random.Random(1)
-        offered: Burst | None = None
         while True:
             await RisingEdge(self._clk)
             self.clock += 1
             burst = self._channel.step(self.clock)
             if burst is not None:
                 self._queue.extend((self.clock + self._latency, burst, n) for n in range(burst.length))
-            if offered is not None:
+            if self._offered is not None:
                 assert dut.m_axi_rready.value == 1, "RREADY fell"
-                offered.beats.append(self.clock)
-                offered = None
+                self._offered.beats.append(self.clock)
+                self._offered = None
             stall = self._stalls() or self.pause
             if self._queue and self._queue[0][0] <= self.clock + 1 and not stall:
                 _, offered, n = self._queue.popleft()
+                self._offered = offered
                 address = offered.address + n * bus_bytes
                 wrong = self._errors(address)
                 dut.m_axi_rdata.value = noise.getrandbits(8 * bus_bytes) if wrong else self._data(address)
@@ -198,7 +210,8 @@ class WriteMemory:
 
     def __init__(
         self, dut: Any, clk: Any, *, regions: Sequence[tuple[int, int]] | None = None, aw_stalls: Stalls = NEVER,
-        w_stalls: Stalls = NEVER, b_stalls: Stalls = NEVER, latency: int = 1, errors: Callable[[int], bool] | None = None,
+        w_stalls: Stalls = NEVER, b_stalls: Stalls = NEVER, latency: int = 1,
+        errors: Callable[[int], bool] | None = None,
     ) -> None:  # fmt: skip
         self._dut, self._clk = dut, clk
         self._bus_bytes = len(dut.m_axi_wdata) // 8
@@ -213,6 +226,11 @@ class WriteMemory:
         self.responses = 0
         self.beats: list[int] = []  # clock of every beat
         self.clock = 0
+        self._held: tuple[int, ...] | None = None
+        self._addresses: deque[Burst] = deque()  # data not complete yet
+        self._data: deque[tuple[int, ...]] = deque()  # beats without an address yet
+        self._answers: deque[tuple[int, Burst]] = deque()
+        self._responding = False
         dut.m_axi_bvalid.value = 0
         dut.m_axi_wready.value = 0
         cocotb.start_soon(self._run())
@@ -222,19 +240,24 @@ class WriteMemory:
             if strobes >> n & 1:
                 byte = address + n
                 if self.regions is not None:
-                    assert any(low <= byte < high for low, high in self.regions), f"w: byte {byte:#x} is outside the results"
+                    inside = any(low <= byte < high for low, high in self.regions)
+                    assert inside, f"w: byte {byte:#x} is outside the results"
                 self.rewritten += byte in self.bytes
                 self.bytes[byte] = value >> 8 * n & 0xFF
+
+    def flush(self) -> None:
+        """Forget what is under way; to be called while the master is in reset."""
+        self._channel.flush()
+        for queue in (self._addresses, self._data, self._answers):
+            queue.clear()
+        self._held = None
+        self._responding = False
 
     async def _run(self) -> None:
         dut = self._dut
         noise = random.Random(2)
-        addresses: deque[Burst] = deque()  # data not complete yet
-        data: deque[tuple[int, int, int, int]] = deque()  # beats without an address yet
-        answers: deque[tuple[int, Burst]] = deque()
+        addresses, data, answers = self._addresses, self._data, self._answers
         ready = False
-        held = None
-        responding = False
         while True:
             await RisingEdge(self._clk)
             self.clock += 1
@@ -243,29 +266,30 @@ class WriteMemory:
                 addresses.append(burst)
             if dut.m_axi_wvalid.value == 1:
                 now = tuple(int(s.value) for s in (dut.m_axi_wdata, dut.m_axi_wstrb, dut.m_axi_wlast))
-                assert held in (None, now), "w: changed while it waited"
-                held = None if ready else now
+                assert self._held in (None, now), "w: changed while it waited"
+                self._held = None if ready else now
                 if ready:
                     data.append((*now, self.clock))
                     self.beats.append(self.clock)
             else:
-                assert held is None, "w: valid fell before the beat was accepted"
+                assert self._held is None, "w: valid fell before the beat was accepted"
             while addresses and data:
                 current = addresses[0]
                 value, strobes, last, clock = data.popleft()
                 self._store(current.address + len(current.beats) * self._bus_bytes, value, strobes)
                 current.beats.append(clock)
-                assert last == (len(current.beats) == current.length), f"w: WLAST is {last} on beat {len(current.beats)}"
+                number = len(current.beats)
+                assert last == (number == current.length), f"w: WLAST is {last} on beat {number} of {current.length}"
                 if last:
                     answers.append((self.clock + self._latency, addresses.popleft()))
-            if responding:
+            if self._responding:
                 assert dut.m_axi_bready.value == 1, "BREADY fell"
                 self.responses += 1
-            responding = bool(answers) and answers[0][0] <= self.clock + 1 and not self._b_stalls()
-            dut.m_axi_bvalid.value = int(responding)
+            self._responding = bool(answers) and answers[0][0] <= self.clock + 1 and not self._b_stalls()
+            dut.m_axi_bvalid.value = int(self._responding)
             dut.m_axi_bid.value = 0
             dut.m_axi_bresp.value = noise.getrandbits(2)
-            if responding:
+            if self._responding:
                 _, current = answers.popleft()
                 dut.m_axi_bresp.value = SLVERR if self._errors(current.address) else OKAY
             ready = not self._w_stalls()

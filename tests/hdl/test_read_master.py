@@ -35,7 +35,7 @@ class Bench:
         def pauses(what):
             return Stalls(stall, longest=6, generator=rng(what)) if stall else Stalls()
 
-        self.clk = await start(self.dut)
+        self.clk = await start(self.dut, **{f"request__{p}__valid": 0 for p in self.ports})
         if memory:
             self.memory = ReadMemory(
                 self.dut, self.clk, self.data, ar_stalls=pauses("ar"), r_stalls=pauses("r"), latency=latency,
@@ -58,7 +58,7 @@ class Bench:
             items = await self.answers[p].take(len(self.expected[p]), limit)
             for n, (item, (value, last, error)) in enumerate(zip(items, self.expected[p], strict=True)):
                 got = item & mask, item >> self.bus & 1, item >> self.bus + 1
-                assert got[1:] == (last, error), f"port {p}, beat {n}: last, error are {got[1:]}, expected {last, error}"
+                assert got[1:] == (last, error), f"port {p}, beat {n}: last, error {got[1:]}, expected {last, error}"
                 assert error or got[0] == value, f"port {p}, beat {n}: {got[0]:#x}, expected {value:#x}"
         await cycles(self.clk, 50)
         for p in self.ports:
@@ -150,7 +150,7 @@ async def idle(dut):
 
 @cocotb.test()
 async def foreign_memory(dut):
-    """cocotbext-axi's memory understands us and we understand it; it has its own opinion of IDs, sizes and responses."""
+    """cocotbext-axi's memory understands us and we understand it; it has its own opinion of IDs and sizes."""
     bench = Bench(dut)
     await bench.start(memory=False)
     ram = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=1 << 20)
@@ -168,7 +168,7 @@ async def foreign_memory(dut):
     await bench.check()
 
 
-@pytest.mark.parametrize(("bus", "ports"), [(128, 3), (512, 3), (256, 1), (128, 4)])
+@pytest.mark.parametrize(("bus", "ports"), [(512, 3), (256, 1), (128, 4)])
 def test_read_master(bus, ports):
     config = Config(lanes=4, bus_bits=bus, addr_bits=ADDR_BITS, burst_beats=16)
     run_testbench(ReadMaster(config=config, ports=ports), __name__, name="read_master", env={"PORTS": ports})

@@ -1,0 +1,288 @@
+"""Results to memory: values are packed into beats and leave in bursts."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.params import Config, clog2
+from hdl import axi
+from hdl.beat_fifo import BeatFifo
+from hdl.bursts import BurstSplitter
+from hdl.layouts import BEAT_COUNT_BITS, CODE_BITS, completion_layout, result_layout, valid_only, writer_job_layout
+from hdl.registers import ErrorCode
+
+__all__ = ["ResultWriter", "burst_beats"]
+
+JOBS = 4  # jobs that may wait
+ENDS = 32  # products that may have come to their end in the buffer: far more than jobs can be
+BURSTS = 8  # bursts whose address was given but whose data has not left
+OUTSTANDING = 31  # bursts without a response
+PAUSE = 3  # clocks from a completion until `hold` is looked at
+
+
+def burst_beats(config: Config) -> int:
+    """The greatest burst that cannot wait for results while the sender of results waits for room.
+
+    A burst that is not complete leaves the sender all but `burst` beats, and the sender reserves the rows of a row
+    group and the padding of a beat together.
+    """
+    burst = config.burst_beats
+    reserved = config.lanes + config.results_per_beat
+    while burst and (config.result_fifo_beats - burst) * config.results_per_beat < reserved:
+        burst //= 2
+    if not burst:
+        raise ValueError(f"result_fifo_beats = {config.result_fifo_beats} is too small for {config.lanes} lanes")
+    return burst
+
+
+class ResultWriter(wiring.Component):
+    """Collects the results of successive products in a buffer and writes them in bursts; reports their completion.
+
+    A burst starts when it is complete in the buffer: at full length (up to a multiple of it), or at the end of the
+    product. The full length is the configuration's, or less where the buffer cannot hold that and the rows of one more
+    row group, which the sequencer reserves together. The last beat of a product is padded with zeros and written with
+    strobes for the valid rows only. Nothing is written beyond the rows of the job.
+
+    Products are strictly one after the other: the first address of a product is given only when the one before is
+    complete, that is, all its write responses are there, and `hold` is low. So while software has not cleared the
+    error of a product, nothing of a later one is written, whatever has been computed of it meanwhile; that waits in
+    the buffer. A product that was begun is always finished, hold or not, and it never needs more room than is
+    reserved for it, so nothing can wait for itself. The price is the memory's write latency per product, hidden by
+    the buffer.
+
+    Throughput: a result per clock in, a beat per clock out, bursts of a product without a gap between them.
+    Latency: 4 clocks from the last result to AWVALID, 5 to the first WVALID, 3 from the last BVALID to the completion.
+
+    Parameters
+    ----------
+    config : Config
+        Widths, `result_fifo_beats`, `burst_beats`.
+
+    Raises
+    ------
+    ValueError
+        The buffer is too small for the lanes.
+
+    Attributes
+    ----------
+    burst_beats : int
+        Greatest burst.
+    job : stream of writer_job_layout, in
+        One per product, in order. May come after the product's results (of at most 30 products). 0 rows: nothing is
+        written, the completion comes with the product's marker.
+    result : valid_only(result_layout), in
+        The product's rows in order, the last one (or a marker without data) with ``last``. The sender keeps account
+        of the room: `result_fifo_beats` beats, a part of a beat at the end of a product counts as a whole one.
+    freed : out
+        Pulse: a beat has left the buffer.
+    completion : valid_only(completion_layout), out
+        Pulse: the product is complete; the code of the job, else of its ``last`` result, else WRITE if the memory
+        refused a burst, else 0.
+    hold : in
+        An error waits for software. Has to rise at most 3 clocks after the pulse of a completion with a code.
+    busy : out
+        A job is waiting or at work.
+    m_axi_aw*, m_axi_w*, m_axi_b* :
+        The AXI4 write channels (`hdl.axi`).
+    """
+
+    def __init__(self, *, config: Config) -> None:
+        self._config = config
+        self.burst_beats = burst_beats(config)
+        super().__init__({
+            "job": In(stream.Signature(writer_job_layout(config))),
+            "result": In(valid_only(result_layout(config))),
+            "freed": Out(1),
+            "completion": Out(valid_only(completion_layout(config))),
+            "hold": In(1),
+            "busy": Out(1),
+            **axi.write_members(config),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.buffer = buffer = BeatFifo(
+            layout=data.StructLayout({"data": config.bus_bits}), depth=config.result_fifo_beats
+        )
+        m.submodules.splitter = splitter = BurstSplitter(
+            config=config, burst_beats=self.burst_beats, credits=config.result_fifo_beats, initial=0
+        )
+        m.submodules.ends = ends = fifo.SyncFIFO(width=CODE_BITS, depth=ENDS)
+        m.submodules.bursts = bursts = fifo.SyncFIFO(width=9, depth=BURSTS)
+        self._pack(m, buffer, ends)
+        m.d.comb += splitter.credit.eq(buffer.i.valid)
+        issued, outstanding, error = self._addresses(m, splitter, bursts)
+        valid_words = self._products(m, splitter, ends, issued, outstanding, error)
+        self._send(m, buffer, bursts, valid_words)
+        return m
+
+    def _pack(self, m: Module, buffer: BeatFifo, ends: fifo.SyncFIFO) -> None:
+        """Results into beats; the codes at the ends of products into `ends`."""
+        per_beat = self._config.results_per_beat
+        result = self.result.payload
+        words = Signal(data.ArrayLayout(32, per_beat), reset_less=True)
+        index = Signal(range(per_beat))
+        store, last = Signal(), Signal()
+        m.d.comb += [store.eq(self.result.valid & result.write), last.eq(self.result.valid & result.last)]
+        for n in range(per_beat):
+            with m.If(store & (index == n)):
+                m.d.sync += words[n].eq(result.data)
+            with m.Elif(store & (index == 0)):  # a new beat: zeros where no row will come
+                m.d.sync += words[n].eq(0)
+        with m.If(last):
+            m.d.sync += index.eq(0)
+        with m.Elif(store):
+            m.d.sync += index.eq(index + 1)
+        # A marker ends a beat that has been begun, but does not make one of its own.
+        full = store & (index == per_beat - 1)
+        m.d.sync += buffer.i.valid.eq(full | (last & (result.write | (index != 0))))
+        m.d.comb += [buffer.i.payload.data.eq(words), ends.w_en.eq(last), ends.w_data.eq(result.code)]
+
+    def _addresses(self, m: Module, splitter: BurstSplitter, bursts: fifo.SyncFIFO) -> tuple[Signal, Signal, Signal]:
+        """Bursts to AW and to the data channel, and the account of their responses.
+
+        Returns
+        -------
+        issued, outstanding, error : Signal
+            All bursts of the product were accepted (cleared by the receiver); bursts without a response; one of the
+            product was refused (the same).
+        """
+        request = splitter.request
+        address = Signal.like(self.m_axi_awaddr, reset_less=True)
+        length = Signal.like(self.m_axi_awlen, reset_less=True)
+        issued, error = Signal(), Signal()
+        outstanding = Signal(range(OUTSTANDING + 1))
+        accept = Signal()
+        axi.drive_constants(m, self._config, self, "aw")
+        m.d.comb += [
+            self.m_axi_awaddr.eq(address),
+            self.m_axi_awlen.eq(length),
+            request.ready.eq(~self.m_axi_awvalid & bursts.w_rdy & (outstanding != OUTSTANDING)),
+            accept.eq(request.valid & request.ready),
+            bursts.w_en.eq(accept),
+            bursts.w_data.eq(Cat(request.payload.len, request.payload.last)),
+        ]
+        with m.If(self.m_axi_awready):
+            m.d.sync += self.m_axi_awvalid.eq(0)
+        with m.If(accept):
+            m.d.sync += [self.m_axi_awvalid.eq(1), issued.eq(request.payload.last)]
+        with m.If(~self.m_axi_awvalid):
+            m.d.sync += [address.eq(request.payload.address), length.eq(request.payload.len)]
+
+        answered, refused = Signal(), Signal(reset_less=True)
+        m.d.comb += self.m_axi_bready.eq(1)
+        m.d.sync += [
+            answered.eq(self.m_axi_bvalid),
+            refused.eq(self.m_axi_bresp != axi.OKAY),
+            outstanding.eq(outstanding + accept - answered),
+        ]
+        with m.If(answered & refused):
+            m.d.sync += error.eq(1)
+        return issued, outstanding, error
+
+    def _products(
+        self, m: Module, splitter: BurstSplitter, ends: fifo.SyncFIFO,
+        issued: Signal, outstanding: Signal, error: Signal,
+    ) -> Signal:  # fmt: skip
+        """One product after the other, up to its completion.
+
+        Returns
+        -------
+        Signal
+            Bit n: word n of the product's last beat holds a row.
+        """
+        config = self._config
+        layout = writer_job_layout(config)
+        per_beat = config.results_per_beat
+        shift = clog2(per_beat)
+        m.submodules.jobs = jobs = fifo.SyncFIFO(width=layout.size, depth=JOBS)
+        m.d.comb += [jobs.w_data.eq(self.job.payload), jobs.w_en.eq(self.job.valid), self.job.ready.eq(jobs.w_rdy)]
+
+        # The present or next job, with what follows from its rows.
+        fetched = Signal()
+        job = Signal(layout, reset_less=True)
+        beats = Signal(BEAT_COUNT_BITS, reset_less=True)
+        valid_words = Signal(per_beat, reset_less=True)
+        null = Signal(reset_less=True)
+        head = layout(jobs.r_data)
+        rest = head.rows[:shift]
+        m.d.comb += [
+            jobs.r_en.eq(~fetched),
+            splitter.job.payload.address.eq(job.address),
+            splitter.job.payload.beats.eq(beats),
+            self.busy.eq(jobs.r_rdy | fetched),
+        ]
+        with m.If(~fetched):
+            m.d.sync += [
+                fetched.eq(jobs.r_rdy),
+                job.eq(head),
+                beats.eq((head.rows + (per_beat - 1))[shift:]),
+                null.eq(head.rows == 0),
+                valid_words.eq(Cat((rest == 0) | (rest > n) for n in range(per_beat))),
+            ]
+
+        ended = Signal()
+        pause = Signal(range(PAUSE + 1))
+        m.d.sync += [ended.eq(ends.r_rdy), self.completion.valid.eq(0)]
+        with m.FSM():
+            with m.State("START"), m.If(fetched & ~self.hold):
+                with m.If(null):
+                    m.d.sync += issued.eq(1)
+                    m.next = "FINISH"
+                with m.Else():
+                    m.d.comb += splitter.job.valid.eq(1)
+                    with m.If(splitter.job.ready):
+                        m.next = "FINISH"
+            with m.State("FINISH"), m.If(issued & ended & (outstanding == 0)):
+                m.d.comb += ends.r_en.eq(1)
+                code = self.completion.payload.code
+                with m.If(job.code != ErrorCode.NONE):
+                    m.d.sync += code.eq(job.code)
+                with m.Elif(ends.r_data != ErrorCode.NONE):
+                    m.d.sync += code.eq(ends.r_data)
+                with m.Else():
+                    m.d.sync += code.eq(Mux(error, ErrorCode.WRITE, ErrorCode.NONE))
+                m.d.sync += [
+                    self.completion.valid.eq(1),
+                    issued.eq(0),
+                    error.eq(0),
+                    fetched.eq(0),
+                    pause.eq(PAUSE),
+                ]
+                m.next = "PAUSE"
+            with m.State("PAUSE"):
+                m.d.sync += pause.eq(pause - 1)
+                with m.If(pause == 0):
+                    m.next = "START"
+        return valid_words
+
+    def _send(self, m: Module, buffer: BeatFifo, bursts: fifo.SyncFIFO, valid_words: Signal) -> None:
+        """The data channel: the beats of the accepted bursts."""
+        active = Signal()
+        left = Signal(8, reset_less=True)  # beats after this one
+        last = Signal(reset_less=True)  # left == 0
+        final = Signal(reset_less=True)  # the product's last burst
+        moved, load = Signal(), Signal()
+        m.d.comb += [
+            self.m_axi_wvalid.eq(active & buffer.o.valid),
+            self.m_axi_wdata.eq(buffer.o.payload.data),
+            self.m_axi_wlast.eq(last),
+            self.m_axi_wstrb.eq(Cat((valid | ~(final & last)).replicate(4) for valid in valid_words)),
+            buffer.o.ready.eq(active & self.m_axi_wready),
+            moved.eq(self.m_axi_wvalid & self.m_axi_wready),
+            load.eq(~active | (moved & last)),
+            bursts.r_en.eq(load),
+        ]
+        m.d.sync += self.freed.eq(moved)
+        with m.If(load):
+            m.d.sync += [
+                active.eq(bursts.r_rdy),
+                left.eq(bursts.r_data[:8]),
+                last.eq(bursts.r_data[:8] == 0),
+                final.eq(bursts.r_data[8]),
+            ]
+        with m.Elif(moved):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
