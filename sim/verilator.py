@@ -145,7 +145,7 @@ def _flags(spec: Spec) -> list[str]:
         *(["-fvisibility=hidden"] if spec.library else []),  # two models in one process must not share statics
         "-std=gnu++17", "-fPIC", "-w", "-pthread", f"-I{root}", f"-I{root}/vltstd", "-DVERILATOR=1",
         "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(spec.trace)}",
-        f"-DVM_TRACE_FST={int(trace['fst'])}", f"-DVM_TRACE_VCD={int(trace['vcd'])}", "-DVM_TRACE_SAIF=0", "-DVL_IGNORE_UNKNOWN_ARCH",
+        f"-DVM_TRACE_FST={int(trace['fst'])}", f"-DVM_TRACE_VCD={int(trace['vcd'])}", "-DVM_TRACE_SAIF=0",
     ]  # fmt: skip
 
 

@@ -60,6 +60,31 @@ def test_one_bank_pays_for_every_row():
     assert reading.cycles == pytest.approx(1000 * (16 + 2 + 3 + 3 - 1), abs=30)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "memory", "period"),
+    [
+        # Rows of one bank: tRTP, tRP and tRCD between the bursts, and each counts.
+        ({"beats": 16, "stride": 65536}, {"rtp": 12.5}, 16 + 3 + 3 + 3 - 1),
+        ({"beats": 16, "stride": 65536}, {"rp": 20.0}, 16 + 2 + 4 + 3 - 1),
+        ({"beats": 16, "stride": 65536}, {"rcd": 25.0}, 16 + 2 + 3 + 5 - 1),
+        # One beat of each row: tRAS + tRP.
+        ({"beats": 1, "stride": 65536}, {}, 7 + 3),
+        ({"beats": 1, "stride": 65536}, {"ras": 50.0}, 10 + 3),
+        # One beat of each bank in turn: tRRD, or a quarter of tFAW.
+        ({"beats": 1, "stride": 8192}, {}, 2),
+        ({"beats": 1, "stride": 8192}, {"faw": 60.0}, 3),
+        ({"beats": 1, "stride": 8192}, {"rrd": 25.0}, 5),
+        # The same stride within one bank with the other address map.
+        ({"beats": 1, "stride": 8192}, {"bank_row_column": True}, 7 + 3),
+    ],
+)
+def test_row_timing(pattern, memory, period):
+    reader = Reader(memory=IDEAL.but(**memory))
+    with reader.simulation:
+        reading = reader.read(bursts=1000, outstanding=16, **pattern)
+    assert reading.cycles == pytest.approx(1000 * period, abs=40)
+
+
 @pytest.mark.parametrize("beats", [1, 2, 3, 4, 128, 256])
 def test_burst_lengths(beats):
     reader = Reader(memory=IDEAL, bus_bits=128)

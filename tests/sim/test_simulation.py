@@ -32,7 +32,9 @@ def random_bytes(n, seed=1):
 
 @pytest.mark.parametrize("memory", ["ddr3", "ideal"])
 @pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize(("bus_bits", "beats", "mode"), [(128, 256, 0), (128, 1, 0), (128, 7, WRITE_FIRST), (512, 64, 0)])
+@pytest.mark.parametrize(
+    ("bus_bits", "beats", "mode"), [(128, 256, 0), (128, 1, 0), (128, 7, WRITE_FIRST), (512, 64, 0)]
+)
 def test_copy(memory, stall, bus_bits, beats, mode):
     beat_bytes = bus_bits // 8
     stride = 4096 if beats == 7 else beats * beat_bytes  # 7 beats from a 4 KiB boundary never cross one
@@ -65,6 +67,35 @@ def test_reads_and_writes_are_grouped():
         cycles = s.wait_irq(100_000)
         assert 2 <= s.counters()["turnarounds"] <= 120
         assert cycles < 1.4 * 2 * 200 * 16
+
+
+@pytest.mark.parametrize("name", ["t_wtr", "t_rtw"])
+def test_a_turnaround_costs_what_the_settings_say(name):
+    cycles, turns = [], []
+    for extra in (0, 40):
+        with system(memory="ideal", bus_bits=512) as s:
+            s._set(name, s.memory.settings()[name] + extra)
+            s.reset()
+            begin(s, bursts=400, beats=16)
+            cycles.append(s.wait_irq(100_000))
+            turns.append(s.counters()["turnarounds"] / 2)
+    assert turns[1] == pytest.approx(turns[0], rel=0.2)
+    assert cycles[1] - cycles[0] == pytest.approx(40 * turns[0], rel=0.3)
+
+
+def test_a_single_write():
+    """From the start to the interrupt: 27 cycles of reading, then window, activate, write, response."""
+    with system(memory="ideal") as s:
+        begin(s, bursts=1, beats=1)
+        assert 27 + 4 + 1 + 3 + 4 <= s.wait_irq(100) <= 27 + 4 + 1 + 3 + 4 + 4
+
+
+def test_writes_wait_for_a_complete_burst_and_do_not_starve():
+    """A copy that always has reads under way still gets its writes out, within the patience and a batch."""
+    with system(memory="ideal", bus_bits=512) as s:
+        begin(s, bursts=60, beats=16)
+        s.step(16 * 16 + 27 + 256 + 40)
+        assert s.counters()["write_beats"] > 0
 
 
 def test_strobes():
