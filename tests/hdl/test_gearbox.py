@@ -6,12 +6,13 @@ import random
 
 import cocotb
 import pytest
+from cocotb.triggers import RisingEdge
 
 from golden.params import Config, codec
 from hdl.gearbox import Gearbox
 from hdl.slicer import schedule
 from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, rng, start
+from sim.testbench import Sink, Source, Stalls, cycles, rng, start
 
 
 def config_from(values):
@@ -73,6 +74,25 @@ async def full_speed(dut):
         assert clocks == beats - first + 1, f"{beats} beats took {clocks} clocks"
 
 
+@cocotb.test()
+async def latency(dut):
+    """From the beat that completes the first step to that step."""
+    config = config_from(json.loads(os.environ["GEARBOX"]))
+    clk = await start(dut)
+    source, jobs = Source(dut, "i", clk), Source(dut, "job", clk)
+    jobs.send([100])
+    await cycles(clk, 10)
+    source.send([0] * -(-config.step_bits // config.bus_bits))
+    edges, taken = 0, 0
+    while dut.o__valid.value == 0:
+        if dut.i__valid.value == 1 and dut.i__ready.value == 1:
+            taken = edges
+        await RisingEdge(clk)
+        edges += 1
+        assert edges < 200
+    assert edges - taken == int(os.environ["LATENCY"])
+
+
 async def stalls(dut, stall):
     generator = rng("lengths")
     lengths = [1, 1, 2, 1] + [generator.randint(1, 30) for _ in range(12)]
@@ -100,7 +120,9 @@ COMBINATIONS = [
 @pytest.mark.parametrize(("name", "lanes", "bus"), COMBINATIONS)
 def test_gearbox(name, lanes, bus):
     config = config_from((name, lanes, bus))
-    run_testbench(Gearbox(config), __name__, name="gearbox", env={"GEARBOX": json.dumps([name, lanes, bus])})
+    component = Gearbox(config)
+    env = {"GEARBOX": json.dumps([name, lanes, bus]), "LATENCY": component.latency}
+    run_testbench(component, __name__, name="gearbox", env=env)
 
 
 def test_schedule_covers_the_stream():
