@@ -221,7 +221,7 @@ def _table() -> tuple[Register, ...]:
         ), "Interrupt enables and the pause switch"),
         Register("STATUS", 0x044, ro, (
             Field("busy", 0, 1, "a submitted product has not finished"),
-            Field("error", 1, 1, "an error waits to be cleared; the products after it wait too"),
+            Field("error", 1, 1, "ERROR is not 0: the products after the failed one wait"),
             Field("queue_full", 2, 1, "a write to SUBMIT would be refused"),
             Field("active", 3, 1, "the cycle counter is running"),
             Field("queue_level", 16, 9, "products waiting in the queue"),
@@ -229,13 +229,13 @@ def _table() -> tuple[Register, ...]:
         Register("IRQ_STATUS", 0x048, w1c, irq,
                  "What happened since the bit was cleared; irq is high while an enabled bit is set"),
         Register("ERROR", 0x04C, ro, (
-            Field("code", 0, ERROR_BITS, "error code of the oldest failed product, 0: none waits"),
+            Field("code", 0, ERROR_BITS, "error code of the product that failed, 0: none"),
         ), "Error code"),
         Register("ERROR_PRODUCT", 0x050, ro, value("number of the product (the first after reset is 0)"),
                  "The product that ERROR speaks of; not defined while ERROR is 0", None),
         Register("ERROR_CLEAR", 0x054, wo, (
             Field("clear", 0, 1, "1: take the error away (no effect if there is none)"),
-        ), "Lets the products after a failed one go on. If another one has failed meanwhile, ERROR shows it next"),
+        ), "Lets the products after a failed one go on"),
         Register("SUBMITTED", 0x058, ro, value("products, modulo 2**32"), "Products submitted since reset"),
         Register("COMPLETED", 0x05C, ro, value("products, modulo 2**32"), "Products finished since reset"),
         Register("COUNTER_CLEAR", 0x060, wo, (

@@ -252,7 +252,7 @@ BUILDS = [
     {"codec": "c12p5k16b0r", "lanes": 5, "bus_bits": 1024, "burst_beats": 32, "max_rows": 65536, "addr_bits": 30},
     {"codec": "c1p1k2b0", "lanes": 1, "max_rows": 1 << 24, "max_cols": 65536, "addr_bits": 64},
     {"codec": "c64p6k17b4", "lanes": 1, "addr_bits": 32},
-    {"codec": "c7p1k5b1", "lanes": 3, "addr_bits": 20, "max_rows": 3000, "max_cols": 1000},
+    {"codec": "c7p1k5b1", "lanes": 3, "addr_bits": 20, "max_rows": 12000, "max_cols": 1000},
     {"codec": "fp16", "lanes": 24, "addr_bits": 48},
 ]
 

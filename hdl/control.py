@@ -1,0 +1,247 @@
+"""Registers, the queue of products, interrupt, error state and counters."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from golden.params import Config, clog2
+from hdl.axi_lite import AxiLiteSlave, slave_members
+from hdl.counters import EventCounters
+from hdl.layouts import CODE_BITS, completion_layout, descriptor_layout, events_layout, valid_only
+from hdl.registers import (
+    ADDRESS_BITS,
+    COUNTERS,
+    REGISTERS,
+    Access,
+    configuration_words,
+    counter_registers,
+    register,
+)
+from hdl.shifter import choose
+
+__all__ = ["Control"]
+
+IN_FLIGHT = 64  # more products than the parts behind the queue can hold
+BLOCK_BITS = 4  # the first stage of the read multiplexer chooses from 16 registers
+REGIONS = ("weights", "activations", "results", "scales")
+
+
+def _fields(name: str) -> data.View:
+    """A register with the fields of the register `name` of the table, all 0 after reset."""
+    fields = {f.name: data.Field(f.width, f.lsb) for f in register(name).fields}
+    return Signal(data.FlexibleLayout(32, fields), name=name.lower())
+
+
+class Control(wiring.Component):
+    """What software sees: the registers of `hdl.registers`.
+
+    A write to SUBMIT queues the product that the descriptor registers describe; a value that does not fit its field of
+    ``descriptor_layout`` marks it as bad (the register reads back without the bits that did not fit). The queue holds
+    `queue_depth` products and one that is being offered.
+
+    A failed product puts its code and number into ERROR and raises `hold` until software writes ERROR_CLEAR; the queue
+    stays as it is. The next completion must not come before that; the result writer sees to it.
+
+    Latency: a submitted product is offered 3 clocks after the write is executed, `hold` follows a completion after 2
+    clocks, `irq` after 3.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    s_axi_* :
+        AXI4-Lite slave.
+    irq : out
+        High while an enabled bit of IRQ_STATUS is set. Register.
+    descriptor : stream, out
+        ``descriptor_layout``: the products in the order of submission.
+    completion : in, valid only
+        ``completion_layout``: the products end in the same order.
+    hold : out
+        An error waits for software. Register.
+    events : in
+        ``events_layout``: what is counted.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__({
+            **slave_members(),
+            "irq": Out(1),
+            "descriptor": Out(stream.Signature(descriptor_layout(config))),
+            "completion": In(valid_only(completion_layout(config))),
+            "hold": Out(1),
+            "events": In(events_layout()),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        layout = descriptor_layout(config)
+        m.submodules.port = port = AxiLiteSlave()
+        for name, member in slave_members().items():
+            outer, inner = getattr(self, name), getattr(port, name)
+            m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+
+        # Every register: what it reads as (all but the counters), and whether it is written in this clock.
+        value: dict[str, ValueLike] = {**configuration_words(config)}
+        value |= {r.name: r.reset for r in REGISTERS if r.name in ("ID", "VERSION") or r.access is Access.WO}
+        written = {r.name: Signal(name=f"write_{r.name.lower()}") for r in REGISTERS if r.access.writable}
+        hits = {name: port.write_word == register(name).offset // 4 for name in written}
+        for name, hit in hits.items():
+            m.d.comb += written[name].eq(port.write & hit)
+        full = Signal()  # the queue; SUBMIT is then refused
+        m.d.comb += port.write_ok.eq(Cat(hit & ~full if name == "SUBMIT" else hit for name, hit in hits.items()).any())
+
+        # CONTROL.
+        control = value["CONTROL"] = _fields("CONTROL")
+        with m.If(written["CONTROL"]):
+            m.d.sync += [control[f.name].eq(port.write_data[f.lsb :]) for f in register("CONTROL").fields]
+
+        # The descriptor registers: each keeps the bits that its field has, and whether there were others.
+        entry = Signal(layout)
+        unfit = []
+
+        def parameter(name: str, field: Value) -> None:
+            stored = value[name] = Signal(len(field), name=name.lower())
+            m.d.comb += field.eq(stored)
+            with m.If(written[name]):
+                m.d.sync += stored.eq(port.write_data)
+            if len(field) < 32:
+                too_large = Signal(name=f"{name.lower()}_unfit")
+                unfit.append(too_large)
+                with m.If(written[name]):
+                    m.d.sync += too_large.eq(port.write_data[len(field) :].any())
+
+        for region in REGIONS:
+            parameter(f"{region.upper()}_LO", entry[region][:32])
+            parameter(f"{region.upper()}_HI", entry[region][32:])
+        parameter("ROWS", entry.rows)
+        parameter("COLS", entry.cols)
+        parameter("SCALE", entry.scale)
+        parameter("FLAGS", entry.same)
+        m.d.comb += entry.bad.eq(Cat(unfit).any())
+
+        # The queue in LUT memory, and a register that offers its head.
+        m.submodules.queue = queue = SyncFIFO(width=layout.size, depth=config.queue_depth)
+        submit, fetch = Signal(), Signal()
+        m.d.comb += [
+            submit.eq(written["SUBMIT"] & ~full),
+            queue.w_data.eq(entry),
+            queue.w_en.eq(submit),
+            fetch.eq(queue.r_rdy & ~control.pause & (~self.descriptor.valid | self.descriptor.ready)),
+            queue.r_en.eq(fetch),
+        ]
+        # Two submissions are at least two clocks apart, so this register is in time.
+        m.d.sync += full.eq(queue.level == config.queue_depth)
+        with m.If(fetch):
+            m.d.sync += self.descriptor.payload.eq(queue.r_data)
+        with m.If(fetch | self.descriptor.ready):
+            m.d.sync += self.descriptor.valid.eq(fetch)
+
+        # Products that have ended. `last`: no other one is submitted.
+        done, code = Signal(), Signal(CODE_BITS, reset_less=True)
+        last, failed = Signal(), Signal()
+        unfinished = Signal(range(config.queue_depth + IN_FLIGHT))
+        submitted = value["SUBMITTED"] = Signal(32)
+        completed = value["COMPLETED"] = Signal(32)
+        m.d.sync += [done.eq(self.completion.valid), code.eq(self.completion.payload.code)]
+        m.d.comb += [last.eq(done & (unfinished == 1) & ~submit), failed.eq(done & code.any())]
+        m.d.sync += [submitted.eq(submitted + submit), completed.eq(completed + done)]
+        with m.If(submit & ~done):
+            m.d.sync += unfinished.eq(unfinished + 1)
+        with m.If(done & ~submit):
+            m.d.sync += unfinished.eq(unfinished - 1)
+
+        # The error that waits for software.
+        error = value["ERROR"] = Signal(CODE_BITS)
+        error_product = value["ERROR_PRODUCT"] = Signal(32, reset_less=True)
+        with m.If(error.any()):
+            with m.If(written["ERROR_CLEAR"] & port.write_data[0]):
+                m.d.sync += error.eq(0)
+        with m.Elif(failed):
+            m.d.sync += [error.eq(code), error_product.eq(completed)]
+        m.d.sync += self.hold.eq(failed | error.any())
+
+        # Interrupts. What happens wins over software that clears the bit.
+        status = value["IRQ_STATUS"] = _fields("IRQ_STATUS")
+        for name, happens in {"product_done": done, "idle": last, "error": failed}.items():
+            with m.If(happens):
+                m.d.sync += status[name].eq(1)
+            with m.Elif(written["IRQ_STATUS"] & port.write_data[register("IRQ_STATUS").field(name).lsb]):
+                m.d.sync += status[name].eq(0)
+        m.d.sync += self.irq.eq(
+            (status.product_done & control.irq_product_done)
+            | (status.idle & control.irq_idle)
+            | (status.error & control.irq_error)
+        )
+
+        # Counters.
+        m.submodules.counters = counters = EventCounters()
+        m.d.comb += [
+            counters.events.eq(self.events),
+            counters.stop.eq(last),
+            counters.enable.eq(unfinished != 0),
+            counters.clear.eq(written["COUNTER_CLEAR"] & port.write_data[0]),
+        ]
+
+        state = value["STATUS"] = _fields("STATUS")
+        m.d.sync += [
+            state.busy.eq(unfinished != 0),
+            state.error.eq(error.any()),
+            state.queue_full.eq(full),
+            state.active.eq(counters.active),
+            state.queue_level.eq(queue.level),
+        ]
+
+        self._read(m, port, value, counters)
+        return m
+
+    def _read(self, m: Module, port: AxiLiteSlave, value: dict[str, ValueLike], counters: EventCounters) -> None:
+        """The read multiplexer: one register of every block, then one of the blocks."""
+        word = port.read_word
+        by_word = {r.offset // 4: r.name for r in REGISTERS}
+
+        # First clock: plain registers, in blocks of 16; the low halves of the counters.
+        chosen = {}
+        for block in range(1 << ADDRESS_BITS - 2 - BLOCK_BITS):
+            names = [by_word.get(block << BLOCK_BITS | n) for n in range(1 << BLOCK_BITS)]
+            if any(name in value for name in names):
+                choices = [Value.cast(value.get(name, 0)) for name in names]
+                chosen[block] = Signal(32, name=f"block{block}", reset_less=True)
+                m.d.sync += chosen[block].eq(choose(word[:BLOCK_BITS], choices))
+        index = word[1 : 1 + clog2(len(COUNTERS))]
+        lows, highs = [Const(0, 32)] * (1 << len(index)), [Const(0, 32)] * (1 << len(index))
+        counter_words = []
+        for n, name in enumerate(COUNTERS):
+            words = [r.offset // 4 for r in counter_registers(name)]
+            at = words[0] // 2 % len(lows)
+            lows[at], highs[at] = counters.low[n], counters.high[n]
+            counter_words += words
+        low, high = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        # `high` is looked at one clock after `low`, as the counters want it, and kept for the read of the high half.
+        m.d.sync += [low.eq(choose(index, lows)), high.eq(choose(index, highs))]
+        known, is_counter = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            known.eq(Cat(word == n for n in by_word).any()),
+            is_counter.eq(Cat(word == n for n in counter_words).any()),
+        ]
+
+        # Second clock: the answer.
+        kept = Signal(32, reset_less=True)
+        m.d.comb += [port.read_data.eq(Mux(word[0], kept, low)), port.read_ok.eq(known)]
+        with m.If(~is_counter):
+            m.d.comb += port.read_data.eq(0)
+            with m.Switch(word[BLOCK_BITS:]):
+                for block, data in chosen.items():
+                    with m.Case(block):
+                        m.d.comb += port.read_data.eq(data)
+
+        # Third clock.
+        with m.If(port.read_phase[2] & is_counter & ~word[0]):
+            m.d.sync += kept.eq(high)
