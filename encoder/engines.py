@@ -5,16 +5,18 @@ All engines find the same words, bit for bit; they differ in speed and in what m
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from encoder.numpy_engine import NumpyEngine
 from encoder.problem import Problem
 from golden.errors import SeedLMError
 
 __all__ = ["ENGINES", "make_engine"]
 
-ENGINES = ("auto", "numpy")
+ENGINES = ("auto", "numba", "numpy")
 
 
-def make_engine(problem: Problem, engine: str = "auto"):
+def make_engine(problem: Problem, engine: str = "auto", threads: int | None = None):
     """A search engine for the codec and the importance of `problem`.
 
     Parameters
@@ -23,6 +25,8 @@ def make_engine(problem: Problem, engine: str = "auto"):
         Its blocks are not used.
     engine : str
         ``auto``: the fastest that is installed.
+    threads : int or None
+        For the compiled engine; None: one per processor.
 
     Returns
     -------
@@ -31,4 +35,11 @@ def make_engine(problem: Problem, engine: str = "auto"):
     """
     if engine not in ENGINES:
         raise SeedLMError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
-    return NumpyEngine(problem)
+    installed = find_spec("numba") is not None
+    if engine == "numba" and not installed:
+        raise SeedLMError("engine numba needs the package numba, which is not installed")
+    if engine == "numpy" or not installed:
+        return NumpyEngine(problem)
+    from encoder.numba_engine import NumbaEngine  # compiles or loads its kernels: only where used
+
+    return NumbaEngine(problem, threads=threads)

@@ -13,11 +13,11 @@ from encoder.problem import Best, Problem, paper_candidates
 
 __all__ = ["ExhaustiveSearch"]
 
-TILE = 8192  # seeds at a time: the working arrays then stay in the cache
+TILE = 4096  # seeds at a time: their tables then stay in the cache from block to block
 
 
 class ExhaustiveSearch:
-    """`paper` encoder over all 2**K - 1 seeds, one block at a time.
+    """`paper` encoder over all 2**K - 1 seeds, one block and a tile of seeds at a time.
 
     The tables of a codec and an importance are computed once, so that an instance can be used for many blocks.
     """
@@ -34,11 +34,11 @@ class ExhaustiveSearch:
     def run(self, problem: Problem) -> Best:
         """The best word of each block, among all seeds and the zero block."""
         best = Best.zero(problem)
-        for i in range(len(problem)):
-            w = problem.blocks[:, i : i + 1] * problem.measure
-            for seeds, a, q, r in self.tiles:
+        w = problem.blocks * problem.measure
+        for seeds, a, q, r in self.tiles:
+            for i in range(len(problem)):
                 block = np.full(len(seeds), i)
-                t = fit(r, project(q, w))
+                t = fit(r, project(q, w[:, i : i + 1]))
                 err, e, coefficients = paper_candidates(problem, block, a, t)
                 top = err.argmin()  # the first of the smallest: the smallest seed
                 best.merge(block[:1], err[top, None], seeds[top, None], e[top, None], coefficients[:, top, None])

@@ -10,16 +10,22 @@ R is [P, P, n], blocks are [C, n].
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from golden.lfsr import windows
+from golden.lfsr import v_matrix, windows
 from golden.params import Codec
 
-__all__ = ["DEPENDENT", "centred", "fit", "ordered_dot", "orthonormal", "project"]
+__all__ = ["DEPENDENT", "centred", "fit", "ordered_dot", "orthonormal", "project", "ranks"]
 
 # A column whose part outside the span of the columns before it is smaller than this, relative to the
 # column, counts as dependent: rounding leaves nothing of its direction.
 DEPENDENT = 1e-10
+
+# A column that keeps this share of its energy when the columns before it are taken out is orthogonal to
+# them well enough; another is orthogonalised again.
+ONCE = 0.01
 
 
 def centred(codec: Codec, seeds: np.ndarray) -> np.ndarray:
@@ -41,7 +47,7 @@ def ordered_dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def orthonormal(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """QR decomposition of n matrices by modified Gram-Schmidt, each column orthogonalised twice.
+    """QR decomposition of n matrices by modified Gram-Schmidt, columns orthogonalised again where it matters.
 
     Parameters
     ----------
@@ -60,13 +66,19 @@ def orthonormal(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r = np.zeros((P, P, n))
     for p in range(P):
         v = a[p].copy()
-        for _ in range(2):
+        own = ordered_dot(v, v)
+        rest = own
+        for again in range(2 if p else 0):
+            doubtful = rest < ONCE * own if again else np.ones(n, bool)
+            if not doubtful.any():
+                break
             for k in range(p):
-                part = ordered_dot(q[k], v)
+                part = ordered_dot(q[k], v) * doubtful
                 v -= part * q[k]
                 r[k, p] += part
-        length = np.sqrt(ordered_dot(v, v))
-        independent = length > DEPENDENT * np.sqrt(ordered_dot(a[p], a[p]))
+            rest = ordered_dot(v, v)
+        length = np.sqrt(rest)
+        independent = length > DEPENDENT * np.sqrt(own)
         r[p, p] = np.where(independent, length, 0.0)
         np.divide(v, np.where(independent, length, 1.0), out=q[p])
         q[p] *= independent
@@ -89,3 +101,39 @@ def fit(r: np.ndarray, y: np.ndarray) -> np.ndarray:
         independent = r[p, p] > 0
         np.divide(rest, r[p, p], out=t[p], where=independent)
     return t
+
+
+def ranks(codec: Codec, seeds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The exact ranks of A(s), restricted to some of its rows: int64 [n].
+
+    In integers, for the few seeds where float64 finds dependent columns: a basis with as many vectors as the
+    exact rank spans the whole range, one with fewer lost a direction to rounding.
+
+    Parameters
+    ----------
+    codec : Codec
+    seeds : np.ndarray
+        int [n].
+    rows : np.ndarray
+        bool [C].
+    """
+    kept = tuple(np.flatnonzero(rows).tolist())
+    return np.array([_rank(codec.C, codec.P, codec.K, int(s), kept) for s in seeds], dtype=np.int64)
+
+
+@lru_cache(maxsize=1 << 16)
+def _rank(C: int, P: int, K: int, seed: int, rows: tuple[int, ...]) -> int:
+    v = v_matrix(seed, C, P, K) - (1 << (K - 1))
+    matrix = [[int(x) for x in v[c]] for c in rows]
+    rank = 0
+    for p in range(P):
+        pivot = next((i for i in range(rank, len(matrix)) if matrix[i][p]), None)
+        if pivot is None:
+            continue
+        matrix[rank], matrix[pivot] = matrix[pivot], matrix[rank]
+        top = matrix[rank]
+        for i in range(rank + 1, len(matrix)):
+            factor = matrix[i][p]
+            matrix[i] = [x * top[p] - factor * y for x, y in zip(matrix[i], top, strict=True)]
+        rank += 1
+    return rank

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoder.geometry import centred, fit, orthonormal, project
+from encoder.geometry import centred, fit, orthonormal, project, ranks
 from encoder.lattice import enumerate_words
 from encoder.problem import Best, Problem, paper_candidates
 
@@ -64,14 +64,16 @@ class NumpyEngine:
         table = np.empty((len(self.rows), len(seeds)), np.float32)
         for i, (c, d) in enumerate(zip(self.rows, self.cols, strict=True)):
             table[i] = (q[:, c] * q[:, d]).sum(axis=0) * (1 if c == d else 2)
-        # A seed with dependent columns may owe part of its range to rounding: let it through the bound.
-        dependent = ~(np.einsum("ppn->pn", r) > 0).all(axis=0)
-        table[:, dependent] = ((self.rows == self.cols) * 2.0)[:, None]
+        # A seed that lost a column to rounding is let through the bound.
+        found = (np.einsum("ppn->pn", r) > 0).sum(axis=0)
+        doubtful = np.flatnonzero(found < self.codec.P)
+        lost = found[doubtful] < ranks(self.codec, seeds[doubtful], self.importance > 0)
+        table[:, doubtful[lost]] = ((self.rows == self.cols) * 2.0)[:, None]
         if len(self.starts) * table.nbytes <= TABLE_LIMIT:
             self.tables[start] = table
         return table
 
-    def run(self, problem: Problem, best: Best | None = None, progress=None) -> Best:
+    def run(self, problem: Problem, best: Best | None = None) -> Best:
         """The best word of every block. `best` may hold words already known, with their errors."""
         out = Best.zero(problem) if best is None else best
         todo = np.flatnonzero(problem.norm > 0)
@@ -87,10 +89,6 @@ class NumpyEngine:
                 # Most blocks should need one sweep; a lower start would let more seeds through for all.
                 self.start = float(np.quantile(1 - found.err / part.norm, 0.1)) - self.slack
             out.put(index, found)
-            if progress:
-                progress(len(index))
-        if progress:
-            progress(len(problem) - len(todo))
         return out
 
     def _lift(self, problem: Problem) -> np.ndarray:
