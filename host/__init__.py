@@ -1,0 +1,1 @@
+"""Programs that use the accelerator, on a board or in simulation."""

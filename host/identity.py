@@ -1,0 +1,94 @@
+"""Which build of the accelerator is there: its configuration registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from golden.errors import SeedLMError
+from golden.params import CODECS, Codec, Config, codec
+from hdl.registers import ID, VERSION_MAJOR, configuration_words, register
+
+__all__ = ["check_identity", "read_config"]
+
+
+def check_identity(read: Callable[[str], int], config: Config | None) -> Config:
+    """The configuration of the build, which is `config` if that is given.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the value of the register of that name.
+
+    Raises
+    ------
+    SeedLMError
+        No accelerator there, another version of the registers, another build than expected.
+    """
+    found = read("ID")
+    if found != ID:
+        raise SeedLMError(f"no accelerator there: the ID register reads {found:#010x}, expected {ID:#010x}")
+    version = register("VERSION").unpack(read("VERSION"))
+    if version["major"] != VERSION_MAJOR:
+        raise SeedLMError(
+            f"the accelerator has version {version['major']}.{version['minor']} of the registers,"
+            f" this driver knows version {VERSION_MAJOR}"
+        )
+    if config is None:
+        return read_config(read)
+    expected = configuration_words(config)
+    _compare({name: read(name) for name in expected}, expected, "the configuration")
+    return config
+
+
+def _codec_from(fields: dict[str, int]) -> Codec:
+    """The codec of the CODEC register: a preset if one has these numbers."""
+    numbers = (fields["C"], fields["P"], fields["K"], fields["B"], bool(fields["row_scales"]))
+    for c in CODECS.values():
+        if (c.C, c.P, c.K, c.B, c.row_scales) == numbers and c.is_fp16 == bool(fields["fp16"]):
+            return c
+    return codec("c{}p{}k{}b{}".format(*numbers[:4]) + ("r" if numbers[4] else ""))
+
+
+def read_config(read: Callable[[str], int]) -> Config:
+    """The configuration of a build from its registers.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the value of the register of that name.
+
+    Raises
+    ------
+    SeedLMError
+        The registers do not describe a build that this version knows.
+    """
+    fields = {name: register(name).unpack(read(name)) for name in configuration_words(Config())}
+    sizes = {}
+    for name in ("LIMITS", "READ_FIFOS", "MORE_FIFOS", "SEGMENT"):
+        sizes |= fields[name]
+    widths = fields["WIDTHS"]
+    try:
+        config = Config(
+            codec=_codec_from(fields["CODEC"]),
+            lanes=widths["lanes"],
+            addr_bits=widths["addr_bits"],
+            bus_bits=widths["bus_bits"],
+            max_cols=fields["MAX_COLS"]["value"],
+            max_rows=fields["MAX_ROWS"]["value"],
+            **sizes,
+        )
+    except ValueError as e:
+        raise SeedLMError(f"the accelerator's registers describe no build that can be: {e}") from None
+    words = {name: register(name).pack(values) for name, values in fields.items()}
+    _compare(words, configuration_words(config), "its own sizes")
+    return config
+
+
+def _compare(found: dict[str, int], expected: dict[str, int], what: str) -> None:
+    """Raise SeedLMError with the first field in which the configuration registers differ."""
+    for name, word in expected.items():
+        want, have = register(name).unpack(word), register(name).unpack(found[name])
+        for field, value in want.items():
+            if have[field] != value:
+                label = name.lower() if field == "value" else field
+                raise SeedLMError(f"the accelerator does not fit {what}: {label} is {have[field]}, expected {value}")
