@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from golden.files import atomic_path
+from build.outputs import write_if_changed
 from golden.params import Config
 from hdl.top import SeedLMAccelerator
 from sim.convert import verilog_text as convert
@@ -73,16 +73,6 @@ def describe(config: Config, text: str) -> dict:
     }
 
 
-def _write_if_changed(path: Path, text: str) -> bool:
-    """Write `text` unless the file holds it already (its time then tells make that nothing is new)."""
-    data = text.encode()
-    if path.is_file() and path.read_bytes() == data:
-        return False
-    with atomic_path(path) as temporary:
-        Path(temporary).write_bytes(data)
-    return True
-
-
 def generate(config: Config, out_dir: Path | str) -> Generated:
     """Write the accelerator's Verilog and its JSON to `out_dir` (made if missing).
 
@@ -99,7 +89,7 @@ def generate(config: Config, out_dir: Path | str) -> Generated:
     out_dir.mkdir(parents=True, exist_ok=True)
     verilog, sidecar = out_dir / f"{NAME}.v", out_dir / f"{NAME}.json"
     changed = [
-        _write_if_changed(verilog, text),
-        _write_if_changed(sidecar, json.dumps(description, indent=2) + "\n"),
+        write_if_changed(verilog, text),
+        write_if_changed(sidecar, json.dumps(description, indent=2) + "\n"),
     ]
     return Generated(verilog, sidecar, any(changed), description)

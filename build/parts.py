@@ -1,0 +1,73 @@
+"""The FPGAs this project speaks of, and what is in them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from golden.errors import SeedLMError
+
+__all__ = ["DEFAULT_PART", "PARTS", "Capacity", "Part", "part"]
+
+DEFAULT_PART = "xc7v585tffg1761-3"  # the paper's device
+
+# Device, package, speed grade as Vivado writes them, for the 7 series.
+_NAME = re.compile(r"(?P<device>xc7[a-z]{1,2}\d+[a-z]*?)(?P<package>[a-z]{2,3}\d{3,4})-(?P<speed>[123][a-z]?)")
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a device holds."""
+
+    luts: int
+    ffs: int
+    dsps: int
+    ramb36: int
+
+
+# DS180, 7 Series FPGAs Data Sheet: Overview.
+PARTS: dict[str, Capacity] = {
+    "xc7v585t": Capacity(luts=364_200, ffs=728_400, dsps=1_260, ramb36=795),
+    "xc7vx485t": Capacity(luts=303_600, ffs=607_200, dsps=2_800, ramb36=1_030),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A 7-series part: device, package and speed grade, in small letters."""
+
+    device: str
+    package: str
+    speed: str
+
+    @property
+    def name(self) -> str:
+        """As Vivado writes it: ``xc7v585tffg1761-3``."""
+        return f"{self.device}{self.package}-{self.speed}"
+
+    @property
+    def mig_name(self) -> str:
+        """As the memory interface generator writes it: ``xc7v585t-ffg1761/-3``."""
+        return f"{self.device}-{self.package}/-{self.speed}"
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """What is in it; None for a device that is not in `PARTS`."""
+        return PARTS.get(self.device)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def part(name: str) -> Part:
+    """The part called `name`.
+
+    Raises
+    ------
+    SeedLMError
+        Not the name of a 7-series part.
+    """
+    match = _NAME.fullmatch(name.lower())
+    if match is None:
+        raise SeedLMError(f"not a 7-series part: {name!r}, expected a name such as {DEFAULT_PART}")
+    return Part(**match.groupdict())

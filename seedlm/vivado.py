@@ -1,0 +1,183 @@
+"""``seedlm vivado``: scripts for Vivado, and running them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from golden.errors import SeedLMError
+from golden.params import Config
+from seedlm.arguments import codec_argument, positive
+from seedlm.console import Console, complain
+
+NAME = "vivado"
+SUMMARY = "write (and run) a Vivado flow: out-of-context, IP core, or a system for a board"
+DESCRIPTION = """\
+Write everything a Vivado flow needs to a directory: Verilog, constraints, Tcl. Vivado is needed only
+to run it (--run, or vivado -mode batch -source FLOW.tcl in the directory, on any machine).
+
+  ooc      synthesis, placement and routing of the accelerator alone; all reports
+  ip       the accelerator packaged as IP-XACT for Vivado's catalogue
+  system   a design for a board: DDR3 controller, accelerator, JTAG as the host; bitstream and reports
+"""
+EXAMPLES = """\
+examples:
+  seedlm vivado --flow ooc --out out/ooc
+  seedlm vivado --flow ooc --out out/ooc --codec seedlm4r --run
+  seedlm vivado --flow ip --out out/ip
+  seedlm vivado --flow system --board vc707 --out out/vc707
+  seedlm vivado --flow system --board my_board.py --out out/my_board --run
+  seedlm vivado --flow ooc --out out/ooc --report     the table of an earlier run
+"""
+
+
+def _period(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"expected a period of 1 to 1000 ns, not {text!r}")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    default = Config()
+    parser.add_argument("--flow", choices=("ooc", "ip", "system"), required=True, help="what to build (see above)")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="directory of the flow; made if missing")
+    parser.add_argument(
+        "--part", metavar="PART", help="7-series part (default: xc7v585tffg1761-3; for system the board's)"
+    )
+    parser.add_argument(
+        "--period", metavar="NS", type=_period,
+        help="period of the clock (default: 4.286, which is 233.33 MHz; for system the memory controller's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--board", metavar="BOARD",
+        help="for system: vc707 (default), xc7v585t (a template to fill in), or a Python file that defines a board",
+    )  # fmt: skip
+    parser.add_argument(
+        "--codec", type=codec_argument, default=default.codec, help=f"how weights are stored (default: {default.codec})"
+    )
+    for flag, field, what in (
+        ("--lanes", "lanes", "rows worked on at once"),
+        ("--bus-bits", "bus_bits", "width of the memory's AXI4 data bus"),
+        ("--addr-bits", "addr_bits", "width of AXI4 addresses"),
+        ("--max-cols", "max_cols", "longest activation vector"),
+        ("--queue-depth", "queue_depth", "products that can wait"),
+    ):
+        value = getattr(default, field)
+        parser.add_argument(
+            flag, dest=field, metavar="N", type=positive, default=value, help=f"{what} (default: {value})"
+        )
+    parser.add_argument(
+        "--vivado-version", metavar="V", default="2024.1",
+        help="the Vivado that the scripts accept (default: 2024.1, whose documentation they were written from)",
+    )  # fmt: skip
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--run", dest="execute", action="store_true", help="run Vivado, then report")
+    action.add_argument("--report", action="store_true", help="report what an earlier run left in the directory")
+
+
+def _report(project, console: Console) -> dict:
+    """Print and return the reports of the last stage; empty for the flow that has none."""
+    from build import parts, reports
+
+    if project.flow == "ip":
+        return {}
+    found = reports.read(project.out / "reports" / "routed")
+    timing = found.timing
+    capacity = parts.part(project.part).capacity
+    console.table(("<resource", "used", "available", ""), reports.rows(found.resources, capacity))
+    console.print()
+    slack = "none" if timing.wns_ns is None else f"{timing.wns_ns:+.3f} ns"
+    verdict = "met" if timing.met else f"NOT met, {timing.failing:,} end points fail"
+    console.print(f"timing {verdict}: worst setup slack {slack}")
+    if timing.worst is not None:
+        path = timing.worst
+        console.print(f"worst path: {path.delay_ns:g} ns, {path.levels} levels, {path.source} -> {path.destination}")
+    for title, counts in (("DRC", found.drc), ("methodology", found.methodology)):
+        if counts is not None:
+            named = [f"{count} {severity.lower()}" for severity, count in counts.items() if count]
+            console.print(f"{title}: {', '.join(named) or 'no violations'}")
+    if found.power is not None:
+        console.print(f"power (estimated by Vivado): {found.power['total_w']:g} W")
+    return found.as_dict()
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    try:
+        config = Config(
+            codec=args.codec,
+            lanes=args.lanes,
+            bus_bits=args.bus_bits,
+            addr_bits=args.addr_bits,
+            max_cols=args.max_cols,
+            queue_depth=args.queue_depth,
+        )
+    except ValueError as error:
+        raise SeedLMError(str(error)) from error
+
+    # after the checks: the hardware takes a moment to import
+    from build import vivado
+
+    project = vivado.write_project(
+        args.flow, config, args.out, part_name=args.part, period_ns=args.period, board=args.board,
+        version=args.vivado_version,
+    )  # fmt: skip
+    clock = f"{1000 / project.period_ns:.2f} MHz"
+    console.print(f"{project.out}: flow {project.flow}, {len(project.files)} files,"
+                  f" {'written' if project.changed else 'unchanged'}")  # fmt: skip
+    console.print(f"{config.codec}, {config.lanes} lanes on {project.board or project.part}, {clock}")
+    if project.fill_in:
+        console.print(f"to be filled in before it can run: {len(project.fill_in)} values (listed in vivado.json)")
+    report: dict = {
+        "out": str(project.out),
+        "flow": project.flow,
+        "script": project.script,
+        "part": project.part,
+        "board": project.board,
+        "period_ns": project.period_ns,
+        "vivado": project.version,
+        "files": list(project.files),
+        "changed": project.changed,
+        "to_fill_in": list(project.fill_in),
+        "status": "ok",
+    }
+    if args.execute:
+        return _run(project, report, console)
+    if args.report:
+        report["reports"] = _report(project, console)
+    elif not project.fill_in:
+        console.print(f"to run it: cd {project.out} && vivado -mode batch -source {project.script}")
+    console.json(report)
+    return 0
+
+
+def _run(project, report: dict, console: Console) -> int:
+    from build import vivado
+
+    console.note(f"running Vivado, its output is in {project.out / vivado.LOG}")
+    done = vivado.run(project)
+    console.print(f"Vivado {done.version}: exit code {done.exit_code}, {len(done.critical_warnings)} critical warnings")
+    for line in done.critical_warnings:
+        console.print(f"  {line}")
+    report["run"] = {
+        "exit_code": done.exit_code,
+        "version": done.version,
+        "log": str(done.log),
+        "critical_warnings": list(done.critical_warnings),
+        "errors": list(done.errors),
+    }
+    if done.exit_code != 0:
+        reason = done.errors[0] if done.errors else "no error in the log"
+        report["status"] = "error"
+        report["error"] = f"Vivado ended with exit code {done.exit_code}: {reason} (see {done.log})"
+        complain(report["error"])
+        console.json(report)
+        return 1
+    report["reports"] = _report(project, console)
+    met = not report["reports"] or report["reports"]["timing"]["met"]
+    report["status"] = "ok" if met else "timing not met"
+    console.json(report)
+    return 0 if met else 1
