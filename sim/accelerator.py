@@ -1,0 +1,95 @@
+"""The accelerator in simulation: the driver of `host.driver` on top of a `Simulation`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from golden.params import Config
+from hdl.top import SeedLMAccelerator
+from host.driver import Accelerator as Driver
+
+from .convert import verilog_text
+from .memory import Memory
+from .simulation import Simulation
+
+__all__ = ["Accelerator", "Transport", "simulate"]
+
+DEFAULT_LIMIT = 1_000_000_000  # cycles that a wait may take: far beyond the largest product
+
+
+class Transport:
+    """The driver's way to a simulated accelerator. Time is counted in cycles."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.read32 = simulation.reg_read
+        self.write32 = simulation.reg_write
+        self.mem_write = simulation.mem_write
+        self.mem_read = simulation.mem_read
+
+    def wait_irq(self, timeout: float | None) -> int:
+        """Run until the interrupt is high, `timeout` cycles at most; how many it took. Raises Timeout."""
+        return self.simulation.wait_irq(DEFAULT_LIMIT if timeout is None else int(timeout))
+
+    def __repr__(self) -> str:
+        return f"Transport({self.simulation!r})"
+
+
+def simulate(config: Config, **options: object) -> Simulation:
+    """A system around the accelerator of `config`; `options` go to `Simulation`."""
+    text = verilog_text(SeedLMAccelerator(config), "SeedLMAccelerator")
+    return Simulation(text, bus_bits=config.bus_bits, addr_bits=config.addr_bits, **options)  # type: ignore[arg-type]
+
+
+class Accelerator(Driver):
+    """An accelerator in simulation, ready for products; a context manager.
+
+    Parameters
+    ----------
+    config : Config
+        The build.
+    memory : str or Memory
+        "ddr3", "ideal" or own settings.
+    trace : bool
+        Build with waves, so that `trace_open` works.
+    timeout : float, optional
+        Longest wait for an interrupt, in cycles.
+
+    Attributes
+    ----------
+    simulation : Simulation
+        The system: cycles, memory counters, faults, reset.
+    """
+
+    def __init__(
+        self, config: Config, *, memory: str | Memory = "ddr3", trace: bool = False, timeout: float | None = None,
+        **options: object,
+    ) -> None:  # fmt: skip
+        self.simulation = simulate(config, memory=memory, trace=trace, **options)
+        super().__init__(Transport(self.simulation), config, timeout=timeout)
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles simulated so far."""
+        return self.simulation.cycles
+
+    def trace_open(self, path: str | Path) -> None:
+        """Write waves from now on to an FST file."""
+        self.simulation.trace_open(path)
+
+    def reset(self) -> None:
+        """Reset the accelerator and its memory controller, and start the driver anew; regions stay allocated."""
+        mark = self._next
+        self.simulation.reset()
+        super().__init__(self.transport, self.config, timeout=self.timeout)
+        self._next = mark
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self.simulation.close()
+
+    def __enter__(self) -> Accelerator:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
