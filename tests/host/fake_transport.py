@@ -14,6 +14,9 @@ from golden.product import product
 from hdl.registers import COUNTERS, REGISTERS, Access, ErrorCode, configuration_words, register
 
 
+ACCESSES = 20_000  # far more than any test needs
+
+
 class BusError(Exception):
     """An access that the accelerator answers with an error."""
 
@@ -40,6 +43,7 @@ class FakeAccelerator:
         self.max_level = 0
         self.loads = 0
         self.log = []
+        self.accesses = 0
 
     # --- the transport ---------------------------------------------------------------------------
 
@@ -104,6 +108,9 @@ class FakeAccelerator:
         self.registers[name] = self.registers[name] + 1 & 0xFFFFFFFF
 
     def _progress(self):
+        self.accesses += 1
+        if self.accesses > ACCESSES:
+            raise TimeoutError(f"more than {ACCESSES} register accesses: the driver goes round in circles")
         while self.random.random() > self.lazy and self._run_one():
             pass
 
