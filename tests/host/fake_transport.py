@@ -13,7 +13,6 @@ from golden.matrix import PackedMatrix
 from golden.product import product
 from hdl.registers import COUNTERS, REGISTERS, Access, ErrorCode, configuration_words, register
 
-
 ACCESSES = 20_000  # far more than any test needs
 
 
