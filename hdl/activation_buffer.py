@@ -42,7 +42,7 @@ class ActivationBuffer(wiring.Component):
         Where the current vector lies; goes before the step number in `address`.
     address : In
         ``Cat(step, bank)``: step number in its row (the group is the step divided by the steps per
-        group) and bank. May follow `advance` late: the converter is slower to begin than the lanes to end.
+        group) and bank. May follow `advance` late: the converter begins later than the lanes end.
     mantissas : Out(columns x signed(18))
         The columns of that step, all at the same clock.
     exponent : Out(5)
@@ -77,7 +77,7 @@ class ActivationBuffer(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Clocks from `address` to `mantissas`: block RAM, its output register, and for fp16 the choice of two columns."""
+        """Clocks from `address` to `mantissas`: block RAM, output register, and for fp16 the choice of two columns."""
         return 2 + (self._sub_bits > 0)
 
     def elaborate(self, platform):

@@ -81,8 +81,9 @@ class Collector(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.row_groups = groups = SyncFIFOBuffered(width=row_group_layout(self.config).size, depth=self._in_flight)
-        head = data.View(row_group_layout(self.config), groups.r_data)
+        layout = row_group_layout(self.config)
+        m.submodules.row_groups = groups = SyncFIFOBuffered(width=layout.size, depth=self._in_flight)
+        head = data.View(layout, groups.r_data)
         m.d.comb += [
             groups.w_en.eq(self.row_group.valid),
             groups.w_data.eq(self.row_group.payload),
@@ -151,7 +152,10 @@ class Collector(wiring.Component):
         """`items[index]`, four to one per stage."""
         for level in range(self._levels):
             bits = index[:2]
-            items = [register(m, choose(bits, items[n : n + 4]), f"{name}_l{level + 1}_{n // 4}") for n in range(0, len(items), 4)]
+            items = [
+                register(m, choose(bits, items[n : n + 4]), f"{name}_l{level + 1}_{n // 4}")
+                for n in range(0, len(items), 4)
+            ]
             if level + 1 < self._levels:
                 index = register(m, index[2:], f"{name}_index{level + 1}")
         return items[0]

@@ -7,11 +7,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.params import ACTIVATION_EXPONENT_MAX, COEFFICIENT_BITS, MANTISSA_BITS, Config
+from hdl.delay import delay, register
 from hdl.fp16_weights import Fp16Weights
 from hdl.lfsr_bank import LfsrBank
-from hdl.delay import delay, register
-from hdl.shifter import LeftShifter, sign_extend
 from hdl.reconstruction import Reconstruction
+from hdl.shifter import LeftShifter
 
 __all__ = ["Broadcast", "Lane", "MacArray"]
 
@@ -81,7 +81,8 @@ class Lane(wiring.Component):
         self.codec = config.codec
         if self.codec.is_fp16:
             self._weights = Fp16Weights()
-            self._aligner = LeftShifter(width=self.config.weight_bits + MANTISSA_BITS - 1, max_shift=Fp16Weights.exponent_max)
+            width = config.weight_bits + MANTISSA_BITS - 1
+            self._aligner = LeftShifter(width=width, max_shift=Fp16Weights.exponent_max)
         else:
             self._weights = Reconstruction(codec=self.codec)
         self._shifter = LeftShifter(width=config.dot_bits, max_shift=config.shift_max)
@@ -152,8 +153,8 @@ class Lane(wiring.Component):
             dot, shift = self._aligned_sum(m)
         else:
             dot, shift = self._systolic_sum(m)
-        operand = self._shifter.add(m, dot, shift, name="operand")
-        self._accumulate(m, operand)
+        cuts = [self.segment(k) for k in range(self.config.acc_segments)]
+        self._accumulate(m, self._shifter.add(m, dot, shift, name="operand", cuts=cuts))
         return m
 
     def _systolic_sum(self, m: Module):
@@ -210,7 +211,7 @@ class Lane(wiring.Component):
                 product.eq(product_m),
             ]
             exponent = delay(m, weights.exponents[c], 3, f"exponent{c}")
-            aligned.append(self._aligner.add(m, product, exponent, name=f"aligned{c}"))
+            aligned += self._aligner.add(m, product, exponent, name=f"aligned{c}")
         # A 60-bit addition in two halves.
         half = self.config.dot_bits // 2
         low = Signal(half + 1, reset_less=True)
@@ -224,14 +225,13 @@ class Lane(wiring.Component):
         m.d.sync += shift.eq(self.o.exponent)
         return total, shift
 
-    def _accumulate(self, m: Module, operand: Signal):
-        bits = sign_extend(operand, self.config.acc_bits)
+    def _accumulate(self, m: Module, operand: list[Signal]):
         valid, first, carry = self.o.valid, self.o.first, None
         for k in range(self.config.acc_segments):
             cut = self.segment(k)
             acc = Signal(cut.stop - cut.start, name=f"acc{k}", reset_less=True)
             carry_out = Signal(name=f"carry{k}", reset_less=True)
-            total = Mux(first, 0, acc) + delay(m, bits[cut], k, f"operand{k}")
+            total = Mux(first, 0, acc) + delay(m, operand[k].as_unsigned(), k, f"operand{k}")
             if carry is not None:
                 total = total + carry
             with m.If(valid):

@@ -82,14 +82,16 @@ class Reconstruction(wiring.Component):
             j = P - 1 - s
             step = tau << j
             # l_{s-1} becomes the top bit of the low table's index ...
-            low = [low[0], *(register(m, v, f"low{n}_{s}") for n, v in enumerate(low[1:], 1)), register(m, t, f"low{len(low)}_{s}"),
-                   *(register(m, v + t, f"low{n + len(low)}_{s}") for n, v in enumerate(low[1:], 1))]  # fmt: skip
+            without = [register(m, v, f"low{n}_{s}") for n, v in enumerate(low[1:], 1)]
+            added = [register(m, v + t if n else t, f"low{n + len(low)}_{s}") for n, v in enumerate(low)]
+            low = [low[0], *without, *added]
             # ... and u_j the bottom bit of the high table's. The low part borrows from the high part
             # when it is negative; starting at -1 turns that into a carry for when it is not.
             if s == 1:
                 high = [register(m, ~step, "high0_1"), register(m, step - 1, "high1_1")]
             else:
-                high = [register(m, v + step if up else v - step, f"high{2 * n + up}_{s}") for n, v in enumerate(high) for up in (0, 1)]
+                sums = [total for v in high for total in (v - step, v + step)]
+                high = [register(m, total, f"high{n}_{s}") for n, total in enumerate(sums)]
             t = register(m, (t << 1) + q[s], f"t_{s}")
             tau = register(m, tau + (q[j] << (P - 1 - j)), f"tau_{s}")
             q = [register(m, v, f"q{n}_{s}") for n, v in enumerate(q)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from hdl.delay import register
 
@@ -56,18 +58,40 @@ class LeftShifter:
     def out_width(self) -> int:
         return self.width + self.max_shift
 
-    def add(self, m: Module, value: Value, amount: Value, *, name: str) -> Value:
-        """The result register, `latency` clocks after `value` and `amount`."""
+    def add(
+        self, m: Module, value: Value, amount: Value, *, name: str, cuts: Sequence[slice] | None = None
+    ) -> list[Signal]:
+        """The result registers, `latency` clocks after `value` and `amount`.
+
+        Parameters
+        ----------
+        cuts : sequence of slice, optional
+            Bits of the result that each register holds; those above `out_width` are copies of the
+            sign. One register with the whole result by default.
+        """
         width = self.width
+        cuts = cuts or [slice(0, self.out_width)]
         for stage in range(self.latency):
+            last = stage + 1 == self.latency
             bits = amount[2 * stage : min(2 * stage + 2, self.amount_bits)]
-            unit = 1 << (2 * stage)
             # The last stage need not reach further than the largest shift.
-            width = min(width + unit * ((1 << len(bits)) - 1), self.out_width)
-            choices = [Cat((value << (unit * n)), *[value[-1]] * width)[:width] for n in range(1 << len(bits))]
-            shifted = Signal(signed(width), name=f"{name}_s{stage + 1}", reset_less=True)
-            m.d.sync += shifted.eq(choose(bits, choices))
-            if stage + 1 < self.latency:
+            distances = [n << (2 * stage) for n in range(1 << len(bits))]
+            width = min(width + distances[-1], self.out_width)
+            parts = []
+            for k, cut in enumerate(cuts if last else [slice(0, width)]):
+                choices = [_window(value, cut.start - n, cut.stop - n) for n in distances if n <= self.max_shift]
+                part = Signal(signed(cut.stop - cut.start), name=f"{name}_s{stage + 1}_{k}", reset_less=True)
+                m.d.sync += part.eq(choose(bits, choices))
+                parts.append(part)
+            if not last:
                 amount = register(m, amount, f"{name}_amount{stage + 1}")
-            value = shifted
-        return value
+                value = parts[0]
+        return parts
+
+
+def _window(value: Value, start: int, stop: int) -> Value:
+    """Bits `start` to `stop` of the signed `value`: zeros below bit 0, copies of the sign above the top."""
+    below = Const(0, max(0, min(stop, 0) - start))
+    inside = value[max(start, 0) : max(0, min(stop, len(value)))]
+    above = [value[-1]] * (stop - max(start, len(value)))
+    return Cat(below, inside, *above)

@@ -33,9 +33,10 @@ class SeedLMAccelerator(wiring.Component):
 
     ::
 
-        m_axi R -> read master -> weight streamer -> gearbox -> sequencer -> MAC array -> collector -> rounding -> writer -> m_axi W
-                              \\-> activation streamer -> activation buffer ---^            ^
-                              \\-> scale streamer (codecs with row scales) ----------------/
+        m_axi R -> read master -> weight streamer -> gearbox -> sequencer -> MAC array -> collector
+                              -> activation streamer -> activation buffer -----^             ^  |
+                              -> scale streamer (codecs with row scales) --------------------/  |
+        m_axi W <- result writer <- FP32 rounding <--------------------------------------------/
         s_axi -> control (registers, queue) -> planner -> a job for each of them
 
     One step (a word for every lane) enters the lanes in each clock in which it is there. Each part works on its own
@@ -55,7 +56,7 @@ class SeedLMAccelerator(wiring.Component):
         self.config = config
         members = {"aclk": In(1), "aresetn": In(1), "irq": Out(1)}
         self._control = Control(config)
-        members |= {name: member for name, member in self._control.signature.members.items() if name.startswith("s_axi_")}
+        members |= {name: m for name, m in self._control.signature.members.items() if name.startswith("s_axi_")}
         members |= axi.read_members(config) | axi.write_members(config)
         super().__init__(members)
 
@@ -94,7 +95,9 @@ class SeedLMAccelerator(wiring.Component):
         m.submodules.activation_streamer = activation_streamer = ReadStreamer(
             config=config, fifo_beats=config.activation_fifo_beats
         )
-        m.submodules.weight_streamer = weight_streamer = ReadStreamer(config=config, fifo_beats=config.weight_fifo_beats)
+        m.submodules.weight_streamer = weight_streamer = ReadStreamer(
+            config=config, fifo_beats=config.weight_fifo_beats
+        )
         streamers = [activation_streamer, weight_streamer]
         if config.codec.row_scales:
             m.submodules.scale_streamer = scale_streamer = ReadStreamer(

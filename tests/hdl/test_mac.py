@@ -22,7 +22,7 @@ ACTIVATION_LATENCY = 2
 
 
 class Bench(wiring.Component):
-    """A MAC array whose activations come from a port, as they would from a buffer, `ACTIVATION_LATENCY` clocks after the address."""
+    """A MAC array whose activations enter with their step, instead of coming from a buffer."""
 
     def __init__(self, config):
         self.config = config

@@ -68,12 +68,15 @@ async def weights(dut):
     c = codec(os.environ["CODEC"])
     generator = rng("blocks")
     blocks = [(s, [q] * c.P) for s in (0, 1, (1 << c.K) - 1) for q in (-8, 7, 0)]
-    blocks += [(generator.getrandbits(c.K), [generator.choice([-8, 7, generator.randint(-8, 7)]) for _ in range(c.P)]) for _ in range(500)]
+    for _ in range(500):
+        q = [generator.choice([-8, 7, generator.randint(-8, 7)]) for _ in range(c.P)]
+        blocks.append((generator.getrandbits(c.K), q))
     seeds, q = np.array([b[0] for b in blocks]), np.array([b[1] for b in blocks])
     expected = weights_int(c, pack(c, seeds, np.zeros(len(blocks), int), q))
     bits = Block(c).weight_bits
     items = [
-        ({"seed": s, "q": raw(qs, 4)}, {"weights": raw(row, bits)}) for (s, qs), row in zip(blocks, expected, strict=True)
+        ({"seed": s, "q": raw(qs, 4)}, {"weights": raw(row, bits)})
+        for (s, qs), row in zip(blocks, expected, strict=True)
     ]
     await check(dut, Block(c).reconstruction.latency, items)
 
