@@ -20,7 +20,7 @@ class BeatFifo(wiring.Component):
     transparent read port: a word is read one clock after it was written at the earliest.
 
     Throughput: a word per clock in and out. Latency from `i` to `o`: 3 clocks in block RAM, 2 in distributed RAM.
-    ``o.valid`` and ``o.payload`` are registers; ``o.ready`` reaches the enables of the storage through two LUTs.
+    ``o.valid`` and ``o.payload`` are registers; ``o.ready`` reaches the enables of the storage through one LUT.
 
     Parameters
     ----------
@@ -60,8 +60,12 @@ class BeatFifo(wiring.Component):
 
         # Words in the storage that the read port has not taken; a word counts from the clock after its writing on.
         stored = Signal(range(depth + 1))
+        some = Signal()  # stored != 0, as a register
         fetched = Signal()  # the read port's output is valid
-        m.d.sync += stored.eq(stored + self.i.valid - read.en)
+        m.d.sync += [
+            stored.eq(stored + self.i.valid - read.en),
+            some.eq(self.i.valid | (stored[1:] != 0) | (stored[0] & ~read.en)),
+        ]
         with m.If(read.en):
             m.d.sync += [read.addr.eq(step(read.addr)), fetched.eq(1)]
 
@@ -70,7 +74,7 @@ class BeatFifo(wiring.Component):
             advance = Signal()  # the output register takes the read port's word
             m.d.comb += [
                 advance.eq(~self.o.valid | self.o.ready),
-                read.en.eq((stored != 0) & (~fetched | advance)),
+                read.en.eq(some & (~fetched | advance)),
                 self.o.payload.eq(output),
             ]
             with m.If(advance):
@@ -79,7 +83,7 @@ class BeatFifo(wiring.Component):
                     m.d.sync += fetched.eq(0)
         else:
             m.d.comb += [
-                read.en.eq((stored != 0) & (~fetched | self.o.ready)),
+                read.en.eq(some & (~fetched | self.o.ready)),
                 self.o.valid.eq(fetched),
                 self.o.payload.eq(read.data),
             ]

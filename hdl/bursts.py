@@ -87,12 +87,14 @@ class BurstSplitter(wiring.Component):
         next_address = Signal(config.addr_bits - beat_shift, reset_less=True)
         next_tail = Signal(tail_bits, reset_less=True)
         next_short = Signal(burst_shift, reset_less=True)  # beats - 1, if the job ends in the first block
+        next_beats = Signal(-(-len(job.payload.beats) // 6), reset_less=True)  # all 0: a job without beats
         m.d.comb += job.ready.eq(~waiting)
         with m.If(job.valid & job.ready):
             beats = job.payload.beats
             offset = job.payload.address[beat_shift:block_shift]
             m.d.sync += [
-                waiting.eq(beats != 0),
+                waiting.eq(1),
+                next_beats.eq(Cat(beats[n : n + 6].any() for n in range(0, len(beats), 6))),
                 next_address.eq(job.payload.address[beat_shift:]),
                 next_tail.eq(beats + (offset - 1)),
                 next_short.eq(beats[:burst_shift] - 1),
@@ -134,7 +136,8 @@ class BurstSplitter(wiring.Component):
                     left.eq(blocks),
                     tail.eq(next_tail[:burst_shift]),
                 ]
-                m.next = "CHECK"
+                with m.If(next_beats.any()):
+                    m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.sync += [block_high.eq(block_high + carry), carry.eq(0), ends_next.eq(left == 1)]
                 with m.If(room > payload.len):

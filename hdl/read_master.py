@@ -29,7 +29,7 @@ class ReadMaster(wiring.Component):
     ports : int
         Number of requesters.
     outstanding : int
-        Bursts that may be under way.
+        Places in the queue of bursts under way; one of them stays free.
 
     Attributes
     ----------
@@ -61,9 +61,12 @@ class ReadMaster(wiring.Component):
         port_bits = clog2(self._ports)
         m.submodules.order = order = fifo.SyncFIFO(width=1 + port_bits, depth=self._outstanding)
 
-        # Requests: taken when the AR register is empty.
+        # Requests: taken when the AR register is empty. Whether the queue has room is told by a register that keeps one
+        # place for the request that may be taken meanwhile.
         accept = Signal()
-        m.d.comb += accept.eq(~self.m_axi_arvalid & order.w_rdy)
+        room = Signal()
+        m.d.sync += room.eq(order.level <= self._outstanding - 2)
+        m.d.comb += accept.eq(~self.m_axi_arvalid & room)
         address = Signal.like(self.m_axi_araddr, reset_less=True)
         length = Signal.like(self.m_axi_arlen, reset_less=True)
         axi.drive_constants(m, self._config, self, "ar")

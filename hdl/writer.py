@@ -124,21 +124,21 @@ class ResultWriter(wiring.Component):
         per_beat = self._config.results_per_beat
         result = self.result.payload
         words = Signal(data.ArrayLayout(32, per_beat), reset_less=True)
-        index = Signal(range(per_beat))
+        place = Signal(per_beat, init=1)  # one-hot: the word to be stored next
         store, last = Signal(), Signal()
         m.d.comb += [store.eq(self.result.valid & result.write), last.eq(self.result.valid & result.last)]
         for n in range(per_beat):
-            with m.If(store & (index == n)):
+            with m.If(store & place[n]):
                 m.d.sync += words[n].eq(result.data)
-            with m.Elif(store & (index == 0)):  # a new beat: zeros where no row will come
+            with m.Elif(store & place[0]):  # a new beat: zeros where no row will come
                 m.d.sync += words[n].eq(0)
         with m.If(last):
-            m.d.sync += index.eq(0)
+            m.d.sync += place.eq(1)
         with m.Elif(store):
-            m.d.sync += index.eq(index + 1)
+            m.d.sync += place.eq(place.rotate_left(1))
         # A marker ends a beat that has been begun, but does not make one of its own.
-        full = store & (index == per_beat - 1)
-        m.d.sync += buffer.i.valid.eq(full | (last & (result.write | (index != 0))))
+        full = store & place[-1]
+        m.d.sync += buffer.i.valid.eq(full | (last & (result.write | ~place[0])))
         m.d.comb += [buffer.i.payload.data.eq(words), ends.w_en.eq(last), ends.w_data.eq(result.code)]
 
     def _addresses(self, m: Module, splitter: BurstSplitter, bursts: fifo.SyncFIFO) -> tuple[Signal, Signal, Signal]:
@@ -156,15 +156,17 @@ class ResultWriter(wiring.Component):
         issued, error = Signal(), Signal()
         outstanding = Signal(range(OUTSTANDING + 1))
         accept = Signal()
+        room = Signal()  # for one burst more than may be accepted meanwhile
         axi.drive_constants(m, self._config, self, "aw")
         m.d.comb += [
             self.m_axi_awaddr.eq(address),
             self.m_axi_awlen.eq(length),
-            request.ready.eq(~self.m_axi_awvalid & bursts.w_rdy & (outstanding != OUTSTANDING)),
+            request.ready.eq(~self.m_axi_awvalid & room),
             accept.eq(request.valid & request.ready),
             bursts.w_en.eq(accept),
             bursts.w_data.eq(Cat(request.payload.len, request.payload.last)),
         ]
+        m.d.sync += room.eq((bursts.level <= BURSTS - 2) & (outstanding <= OUTSTANDING - 2))
         with m.If(self.m_axi_awready):
             m.d.sync += self.m_axi_awvalid.eq(0)
         with m.If(accept):
@@ -201,14 +203,13 @@ class ResultWriter(wiring.Component):
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=layout.size, depth=JOBS)
         m.d.comb += [jobs.w_data.eq(self.job.payload), jobs.w_en.eq(self.job.valid), self.job.ready.eq(jobs.w_rdy)]
 
-        # The present or next job, with what follows from its rows.
-        fetched = Signal()
+        # The present or next job and, a clock later, what follows from its rows.
+        fetched, known = Signal(), Signal()
         job = Signal(layout, reset_less=True)
         beats = Signal(BEAT_COUNT_BITS, reset_less=True)
         valid_words = Signal(per_beat, reset_less=True)
         null = Signal(reset_less=True)
-        head = layout(jobs.r_data)
-        rest = head.rows[:shift]
+        rest = job.rows[:shift]
         m.d.comb += [
             jobs.r_en.eq(~fetched),
             splitter.job.payload.address.eq(job.address),
@@ -216,19 +217,19 @@ class ResultWriter(wiring.Component):
             self.busy.eq(jobs.r_rdy | fetched),
         ]
         with m.If(~fetched):
-            m.d.sync += [
-                fetched.eq(jobs.r_rdy),
-                job.eq(head),
-                beats.eq((head.rows + (per_beat - 1))[shift:]),
-                null.eq(head.rows == 0),
-                valid_words.eq(Cat((rest == 0) | (rest > n) for n in range(per_beat))),
-            ]
+            m.d.sync += [fetched.eq(jobs.r_rdy), job.eq(jobs.r_data)]
+        m.d.sync += [
+            known.eq(fetched),
+            beats.eq((job.rows + (per_beat - 1))[shift:]),
+            null.eq(job.rows == 0),
+            valid_words.eq(Cat((rest == 0) | (rest > n) for n in range(per_beat))),
+        ]
 
         ended = Signal()
         pause = Signal(range(PAUSE + 1))
         m.d.sync += [ended.eq(ends.r_rdy), self.completion.valid.eq(0)]
         with m.FSM():
-            with m.State("START"), m.If(fetched & ~self.hold):
+            with m.State("START"), m.If(known & ~self.hold):
                 with m.If(null):
                     m.d.sync += issued.eq(1)
                     m.next = "FINISH"

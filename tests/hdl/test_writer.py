@@ -227,6 +227,27 @@ async def jobs_come_late(dut):
 
 
 @cocotb.test()
+async def ends_come_late(dut):
+    """Without its last item no product is complete, though all its data may be in memory."""
+    bench = Bench(dut)
+    await bench.start()
+    bench.product(0x10000, 2 * bench.per_beat, marker=True)
+    bench.product(0x20000, 0, code=ErrorCode.DESCRIPTOR)
+    bench.product(0x30000, 3)
+    ends = [item for item in bench.items if item[1] == 0]
+    later = bench.items[bench.items.index(ends[0]) :]
+    del bench.items[bench.items.index(ends[0]) :]
+    await cycles(bench.clk, 100)
+    assert bench.memory.responses == len(bench.memory.bursts) > 0
+    assert not bench.completions.items
+    bench.items.append(later.pop(0))
+    await cycles(bench.clk, 100)
+    assert len(bench.completions.items) == 1
+    bench.items.extend(later)
+    await bench.check()
+
+
+@cocotb.test()
 async def a_result_per_clock(dut):
     """The sender never waits, even when the memory takes nothing for 80 clocks."""
     bench = Bench(dut)
