@@ -68,7 +68,9 @@ class GroupConverter(wiring.Component):
             normal = field.any() & used
             efc = Cat((field[0] & used) | ~normal, field[1:] & used.replicate(EXPONENT_BITS - 1))
             fields.append(register(m, efc, f"efc{c}_s1"))
-            significands.append(register(m, Cat(fraction & used.replicate(FRACTION_BITS), normal), f"significand{c}_s1"))
+            significands.append(
+                register(m, Cat(fraction & used.replicate(FRACTION_BITS), normal), f"significand{c}_s1")
+            )
             signs.append(register(m, half[15], f"sign{c}_s1"))
             nonfinites.append(register(m, field.all() & used, f"nonfinite{c}_s1"))
 
@@ -120,7 +122,9 @@ class GroupConverter(wiring.Component):
             sign = delay(m, signs[c], levels + 3, f"sign{c}_s1")
             up = guard2 & (sticky2 | whole2[0])
             carry = register(m, up ^ sign, f"carry{c}_s{s + 4}")
-            flipped_value = register(m, Cat(whole2, Const(0, 1)) ^ sign.replicate(MANTISSA_BITS), f"flipped{c}_s{s + 4}")
+            flipped_value = register(
+                m, Cat(whole2, Const(0, 1)) ^ sign.replicate(MANTISSA_BITS), f"flipped{c}_s{s + 4}"
+            )
             # Stage s + 5: the addition.
             mantissas.append(register(m, (flipped_value + carry)[:MANTISSA_BITS], f"mantissa{c}_s{s + 5}"))
         m.d.comb += self.mantissas.eq(Cat(mantissas))
@@ -130,9 +134,9 @@ class GroupConverter(wiring.Component):
 class ActivationConverter(wiring.Component):
     """Cuts the beats of a vector into groups and converts them.
 
-    Takes exactly the ceil(cols / activations_per_beat) beats of each vector; what lies past `cols` counts as 0, whatever it
-    is. A vector starts with a fresh beat. One group per clock, or one beat per clock where groups are larger than beats;
-    vectors of two groups and more follow each other without a gap.
+    Takes exactly the ceil(cols / activations_per_beat) beats of each vector; what lies past `cols` counts as 0,
+    whatever it is. A vector starts with a fresh beat. One group per clock, or one beat per clock where groups are
+    larger than beats; vectors of two groups and more follow each other without a gap.
 
     Parameters
     ----------
@@ -183,7 +187,10 @@ class ActivationConverter(wiring.Component):
         part = slicer.o.payload
         left = part.left[: self._group.bit_length()]  # the whole number in the last group
         mask = Cat(~part.last | (left > c) for c in range(self._group))
-        m.d.comb += [converter.halves.eq(register(m, part.data, "halves")), converter.mask.eq(register(m, mask, "mask"))]
+        m.d.comb += [
+            converter.halves.eq(register(m, part.data, "halves")),
+            converter.mask.eq(register(m, mask, "mask")),
+        ]
 
         # Beside the converter.
         valid: Value = slicer.o.valid

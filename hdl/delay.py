@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Shape, Signal, ValueLike, Value
+from amaranth.hdl import Module, Shape, Signal, Value, ValueLike
 
 __all__ = ["delay", "register"]
 

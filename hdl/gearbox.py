@@ -79,9 +79,9 @@ class StepBuffer(wiring.Component):
 class Gearbox(wiring.Component):
     """Turns the beats of a weight image into steps, least significant bit first.
 
-    Each product starts with a fresh beat; padding after its last step is dropped. One beat per clock is taken where steps are at
-    least as wide as beats, one step per clock is made where they are at most as wide, products of two steps and more
-    follow each other without a gap. Steps of the size of a beat pass through unchanged.
+    Each product starts with a fresh beat; padding after its last step is dropped. One beat per clock is taken where
+    steps are at least as wide as beats, one step per clock is made where they are at most as wide, products of two
+    steps and more follow each other without a gap. Steps of the size of a beat pass through unchanged.
 
     Parameters
     ----------

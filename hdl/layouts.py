@@ -139,7 +139,7 @@ def group_layout(config: Config) -> data.StructLayout:
         "exponent": 5,  # E_g + 14, 0..29: x = mantissa * 2**(exponent - 30)
         "index": clog2(config.max_groups),  # number of the group in its vector
         "last": 1,  # last group of the vector
-        "nonfinite": 1,  # a NaN or an infinity was in this group or an earlier one of the vector; its mantissas are arbitrary
+        "nonfinite": 1,  # a NaN or an infinity was in this group (whose mantissas are arbitrary) or an earlier one
         "error": 1,  # a beat in error was in this group or an earlier one of the vector
     })  # fmt: skip
 

@@ -2,12 +2,12 @@
 
 Everything is counted in units of gcd(beat, part). The state is `n`: how many units of the current part came
 with earlier beats (n > 0), or minus the number of units of the current beat that earlier parts have used (n <= 0).
-Each clock is a *visit* of the current beat: it is rotated by n, so that its units lie where the part wants them, and merged with the
-units kept from earlier beats. A visit completes a part (*emit*), or is the last one of its beat (*release*), or
-both; what a beat still holds when it is released is kept for the next part.
+Each clock is a *visit* of the current beat: it is rotated by n, so that its units lie where the part wants them, and
+merged with the units kept from earlier beats. A visit completes a part (*emit*), or is the last one of its beat
+(*release*), or both; what a beat still holds when it is released is kept for the next part.
 
-A beat is released in every visit if parts are at least as large as beats, and a part is completed in every visit if they are at
-most as large: so the larger side sets the pace and no clock is lost.
+A beat is released in every visit if parts are at least as large as beats, and a part is completed in every visit if
+they are at most as large: so no clock is lost on either side.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def schedule(beat: int, part: int) -> list[Visit]:
 class Slicer(wiring.Component):
     """Cuts the beats of a job into parts, one visit per clock; parts come out without back-pressure.
 
-    A job has an `amount` and ends with the part that brings the sum of `per_part` to at least `amount`. It starts with a fresh beat; the
-    rest of its last beat is dropped. Jobs follow each other without a lost clock, except after a job of a single part.
+    A job has an `amount` and ends with the part that brings the sum of `per_part` to at least `amount`. It starts with
+    a fresh beat; the rest of its last beat is dropped. Jobs follow each other without a lost clock, except after a job
+    of a single part.
 
     Parameters
     ----------
@@ -68,7 +69,8 @@ class Slicer(wiring.Component):
     Attributes
     ----------
     i : stream, in
-        Beats: ``data``, ``last`` (not used: the job says where it ends), ``error``. ``ready`` is one LUT after registers.
+        Beats: ``data``, ``last`` (not used: the job says where it ends), ``error``. ``ready`` is one LUT behind
+        registers.
     job : stream, in
         ``amount``.
     room : in
@@ -108,7 +110,8 @@ class Slicer(wiring.Component):
         m = Module()
         beat, part = self.beat_units, self.part_units
 
-        # The job: `left` and `beats_left` say what remains, `final` that this part is the last, `spent` that no beat remains.
+        # The job: `left` and `beats_left` say what remains, `final` that this part is the last one, `spent` that no
+        # beat remains.
         amount_bits = len(self.job.payload.amount)
         next_valid, next_left, next_final = Signal(), Signal(amount_bits, reset_less=True), Signal(reset_less=True)
         active, left, final = Signal(), Signal(amount_bits, reset_less=True), Signal(reset_less=True)
@@ -145,7 +148,11 @@ class Slicer(wiring.Component):
         kept = max([0] + [v.n - part + beat for v in visits if v.emit and v.release])  # units left over with a part
 
         # Stage 0: the current beat, n, and what this visit is.
-        current, current_error, current_valid = Signal(beat * self.unit, reset_less=True), Signal(reset_less=True), Signal()
+        current, current_error, current_valid = (
+            Signal(beat * self.unit, reset_less=True),
+            Signal(reset_less=True),
+            Signal(),
+        )
         n = Signal(range(min(n_low, -1), n_high + 1))
         m.d.comb += visit.eq((current_valid | spent) & active & self.room)
         leaves = Signal()  # the current beat leaves

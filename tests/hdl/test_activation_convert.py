@@ -25,6 +25,7 @@ def config_from(name, bus):
 
 def vector(kind, cols, generator):
     """Halves (uint16) of a vector."""
+
     def half():
         match kind:
             case "bits":  # any finite value
@@ -53,7 +54,9 @@ def beats_of(config, halves, errors, generator):
     per_beat = config.activations_per_beat
     count = -(-len(halves) // per_beat)
     padded = [int(h) for h in halves]
-    padded += [generator.choice([INFINITY, NAN, generator.getrandbits(16)]) for _ in range(count * per_beat - len(padded))]
+    padded += [
+        generator.choice([INFINITY, NAN, generator.getrandbits(16)]) for _ in range(count * per_beat - len(padded))
+    ]
     return [
         sum(h << 16 * c for c, h in enumerate(padded[n * per_beat : (n + 1) * per_beat]))
         | (n == count - 1) << config.bus_bits | errors[n] << config.bus_bits + 1
@@ -91,7 +94,7 @@ def fields(config, payload):
 
 
 async def run(dut, vectors, stall, *, name, p_error=0.0):
-    """Convert vectors back to back and compare; returns the configuration and the clocks from the first to the last group."""
+    """Convert vectors back to back and compare; returns the configuration and the clocks from first to last group."""
     config = config_from(*json.loads(os.environ["CONVERTER"]))
     generator = rng(name)
     clk = await start(dut)
@@ -113,7 +116,8 @@ async def run(dut, vectors, stall, *, name, p_error=0.0):
         assert have == want, f"group {n} is {have}, expected {want}"
     await cycles(clk, 60)
     assert len(sink.items) == len(wanted), "more groups than expected"
-    assert source.sent == len(beats) and jobs.sent == len(vectors)
+    assert source.sent == len(beats)
+    assert jobs.sent == len(vectors)
     return config, sink.times[-1] - sink.times[0] + 1
 
 
@@ -159,7 +163,9 @@ async def stalls(dut, stall):
     generator = rng(f"lengths{stall}")
     config = config_from(*json.loads(os.environ["CONVERTER"]))
     G, H = config.codec.group, config.activations_per_beat
-    lengths = [1, 2, G - 1, G, G + 1, H - 1, H, H + 1, 2 * H, 3 * H, 1, 1] + [generator.randint(1, 5 * H) for _ in range(20)]
+    lengths = [1, 2, G - 1, G, G + 1, H - 1, H, H + 1, 2 * H, 3 * H, 1, 1] + [
+        generator.randint(1, 5 * H) for _ in range(20)
+    ]
     kinds = ("bits", "close", "nonfinite", "corner")
     vectors = [vector(kinds[n % 4], max(1, length), generator) for n, length in enumerate(lengths)]
     await run(dut, vectors, stall, name=f"stalls{stall}", p_error=0.1)
