@@ -31,7 +31,7 @@ class AxiLiteSlave(wiring.Component):
     """One write and one read at a time, both at once; address and data of a write may come in any order.
 
     A write without all four strobes is answered SLVERR and not passed on. The protection bits and the two lowest
-    address bits are not looked at. Latency: a write is passed on in the clock after address and data were taken and
+    address bits are not looked at. Latency: a write is passed on 2 clocks after address and data were taken and
     answered in the next, a read is answered 3 clocks after its address was taken.
 
     Attributes
@@ -39,12 +39,11 @@ class AxiLiteSlave(wiring.Component):
     s_axi_* :
         The AXI4-Lite signals.
     write : out
-        A register is written in this clock; registers decode `write_word` and take `write_data`.
+        A register is written in this clock. Register.
     write_word, write_data : out
-        Number of the register (byte address / 4) and value. Registers.
+        Number of the register (byte address / 4) and value, steady since the clock before. Registers.
     write_ok : in
-        The register can be written now, a function of `write_word` and of state. If not, the answer is SLVERR; the
-        registers must then ignore `write`.
+        With `write`: the register can be written now. If not, the answer is SLVERR, and nothing must be written.
     read_word : out
         Number of the register to be read, steady for the three clocks of `read_phase`. Register.
     read_phase : out
@@ -65,12 +64,13 @@ class AxiLiteSlave(wiring.Component):
 
         have_address, have_data, whole = Signal(), Signal(), Signal(reset_less=True)
         execute = Signal()
+        complete = Signal()  # address and data are there for the first clock
         m.d.comb += [
             self.s_axi_awready.eq(~have_address),
             self.s_axi_wready.eq(~have_data),
-            execute.eq(have_address & have_data & ~self.s_axi_bvalid),
-            self.write.eq(execute & whole),
+            complete.eq(have_address & have_data & ~self.s_axi_bvalid & ~execute),
         ]
+        m.d.sync += [execute.eq(complete), self.write.eq(complete & whole)]
         with m.If(self.s_axi_awvalid & self.s_axi_awready):
             m.d.sync += [have_address.eq(1), self.write_word.eq(self.s_axi_awaddr[2:])]
         with m.If(self.s_axi_wvalid & self.s_axi_wready):

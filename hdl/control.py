@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -25,7 +28,7 @@ from hdl.shifter import choose
 __all__ = ["Control"]
 
 IN_FLIGHT = 64  # more products than the parts behind the queue can hold
-BLOCK_BITS = 4  # the first stage of the read multiplexer chooses from 16 registers
+BLOCK_BITS = 3  # the first stage of the read multiplexer chooses from 8 registers
 REGIONS = ("weights", "activations", "results", "scales")
 
 
@@ -91,12 +94,15 @@ class Control(wiring.Component):
         # Every register: what it reads as (all but the counters), and whether it is written in this clock.
         value: dict[str, ValueLike] = {**configuration_words(config)}
         value |= {r.name: r.reset for r in REGISTERS if r.name in ("ID", "VERSION") or r.access is Access.WO}
-        written = {r.name: Signal(name=f"write_{r.name.lower()}") for r in REGISTERS if r.access.writable}
-        hits = {name: port.write_word == register(name).offset // 4 for name in written}
-        for name, hit in hits.items():
-            m.d.comb += written[name].eq(port.write & hit)
+        written, writable = {}, []
         full = Signal()  # the queue; SUBMIT is then refused
-        m.d.comb += port.write_ok.eq(Cat(hit & ~full if name == "SUBMIT" else hit for name, hit in hits.items()).any())
+        for r in REGISTERS:
+            if r.access.writable:
+                hit, written[r.name] = Signal(name=f"at_{r.name.lower()}"), Signal(name=f"write_{r.name.lower()}")
+                m.d.sync += hit.eq(port.write_word == r.offset // 4)
+                m.d.comb += written[r.name].eq(port.write & hit)
+                writable.append(hit & ~full if r.name == "SUBMIT" else hit)
+        m.d.comb += port.write_ok.eq(Cat(writable).any())
 
         # CONTROL.
         control = value["CONTROL"] = _fields("CONTROL")
@@ -113,10 +119,11 @@ class Control(wiring.Component):
             with m.If(written[name]):
                 m.d.sync += stored.eq(port.write_data)
             if len(field) < 32:
-                too_large = Signal(name=f"{name.lower()}_unfit")
+                excess, too_large = Signal(name=f"{name.lower()}_excess"), Signal(name=f"{name.lower()}_unfit")
                 unfit.append(too_large)
+                m.d.sync += excess.eq(port.write_data[len(field) :].any())
                 with m.If(written[name]):
-                    m.d.sync += too_large.eq(port.write_data[len(field) :].any())
+                    m.d.sync += too_large.eq(excess)
 
         for region in REGIONS:
             parameter(f"{region.upper()}_LO", entry[region][:32])
@@ -146,7 +153,7 @@ class Control(wiring.Component):
 
         # Products that have ended. `last`: no other one is submitted.
         done, code = Signal(), Signal(CODE_BITS, reset_less=True)
-        last, failed = Signal(), Signal()
+        last, failed, busy = Signal(), Signal(), Signal()
         unfinished = Signal(range(config.queue_depth + IN_FLIGHT))
         submitted = value["SUBMITTED"] = Signal(32)
         completed = value["COMPLETED"] = Signal(32)
@@ -186,13 +193,14 @@ class Control(wiring.Component):
         m.d.comb += [
             counters.events.eq(self.events),
             counters.stop.eq(last),
-            counters.enable.eq(unfinished != 0),
+            counters.enable.eq(busy),
             counters.clear.eq(written["COUNTER_CLEAR"] & port.write_data[0]),
         ]
 
         state = value["STATUS"] = _fields("STATUS")
         m.d.sync += [
-            state.busy.eq(unfinished != 0),
+            busy.eq(unfinished != 0),
+            state.busy.eq(busy),
             state.error.eq(error.any()),
             state.queue_full.eq(full),
             state.active.eq(counters.active),
@@ -203,18 +211,25 @@ class Control(wiring.Component):
         return m
 
     def _read(self, m: Module, port: AxiLiteSlave, value: dict[str, ValueLike], counters: EventCounters) -> None:
-        """The read multiplexer: one register of every block, then one of the blocks."""
+        """The read multiplexer: one register of every block of 8, then one of the blocks."""
         word = port.read_word
         by_word = {r.offset // 4: r.name for r in REGISTERS}
 
-        # First clock: plain registers, in blocks of 16; the low halves of the counters.
-        chosen = {}
+        # First clock: plain registers, in blocks; the low halves of the counters. Who is meant, one-hot.
+        sources = []
+
+        def source(data: Value, meant: Value, name: str) -> None:
+            chosen = Signal(name=f"read_{name}", reset_less=True)
+            m.d.sync += chosen.eq(meant)
+            sources.append(data & chosen.replicate(32))
+
         for block in range(1 << ADDRESS_BITS - 2 - BLOCK_BITS):
             names = [by_word.get(block << BLOCK_BITS | n) for n in range(1 << BLOCK_BITS)]
             if any(name in value for name in names):
                 choices = [Value.cast(value.get(name, 0)) for name in names]
-                chosen[block] = Signal(32, name=f"block{block}", reset_less=True)
-                m.d.sync += chosen[block].eq(choose(word[:BLOCK_BITS], choices))
+                data = Signal(32, name=f"block{block}", reset_less=True)
+                m.d.sync += data.eq(choose(word[:BLOCK_BITS], choices))
+                source(data, word[BLOCK_BITS:] == block, f"block{block}")
         index = word[1 : 1 + clog2(len(COUNTERS))]
         lows, highs = [Const(0, 32)] * (1 << len(index)), [Const(0, 32)] * (1 << len(index))
         counter_words = []
@@ -223,25 +238,20 @@ class Control(wiring.Component):
             at = words[0] // 2 % len(lows)
             lows[at], highs[at] = counters.low[n], counters.high[n]
             counter_words += words
-        low, high = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        low, high, kept = (Signal(32, name=n, reset_less=True) for n in ("low", "high", "kept"))
         # `high` is looked at one clock after `low`, as the counters want it, and kept for the read of the high half.
         m.d.sync += [low.eq(choose(index, lows)), high.eq(choose(index, highs))]
-        known, is_counter = Signal(reset_less=True), Signal(reset_less=True)
-        m.d.sync += [
-            known.eq(Cat(word == n for n in by_word).any()),
-            is_counter.eq(Cat(word == n for n in counter_words).any()),
-        ]
+        is_counter = Cat(word == n for n in counter_words).any()
+        source(low, is_counter & ~word[0], "low")
+        source(kept, is_counter & word[0], "high")
+        known = Signal(reset_less=True)
+        m.d.sync += known.eq(Cat(word == n for n in by_word).any())
 
         # Second clock: the answer.
-        kept = Signal(32, reset_less=True)
-        m.d.comb += [port.read_data.eq(Mux(word[0], kept, low)), port.read_ok.eq(known)]
-        with m.If(~is_counter):
-            m.d.comb += port.read_data.eq(0)
-            with m.Switch(word[BLOCK_BITS:]):
-                for block, data in chosen.items():
-                    with m.Case(block):
-                        m.d.comb += port.read_data.eq(data)
+        m.d.comb += [port.read_data.eq(reduce(or_, sources)), port.read_ok.eq(known)]
 
-        # Third clock.
-        with m.If(port.read_phase[2] & is_counter & ~word[0]):
+        # Third clock. What is no counter does not touch what is kept.
+        keep = Signal()
+        m.d.sync += keep.eq(port.read_phase[1] & is_counter & ~word[0])
+        with m.If(keep):
             m.d.sync += kept.eq(high)

@@ -113,8 +113,8 @@ class Planner(wiring.Component):
     refused one gives only `sequence` (no groups), `write` (no rows) and `scale`; a product with `same` gives no
     `activation_read` and no `convert`; without row scales there is never a `scale_read`.
 
-    Latency in clocks: about 15, plus the bits of the block count, of the odd part of the ratio of step to beat, and of
-    the wider dividend where C or the lanes are not a power of two: 29 for ``seedlm4``, 60 at most. One product at a
+    Latency in clocks: about 16, plus the bits of the block count, of the odd part of the ratio of step to beat, and of
+    the wider dividend where C or the lanes are not a power of two: 30 for ``seedlm4``, 61 at most. One product at a
     time.
 
     Parameters
@@ -190,7 +190,14 @@ class Planner(wiring.Component):
             m.d.comb += [beat_product.a.eq(steps), beat_product.b.eq(odd), beat_product.start.eq(start_ratio)]
             product, product_busy = beat_product.product, beat_product.busy
         whole, part = Cat(Const(0, up), product[down:]), product[:down]
-        image_beats = Signal(BEAT_COUNT_BITS, reset_less=True)
+        # Rounding up may carry out of the count.
+        image_beats, carry = Signal(BEAT_COUNT_BITS, reset_less=True), Signal(reset_less=True)
+        excess, too_many = Signal(reset_less=True), Signal()
+        m.d.sync += [
+            Cat(image_beats, carry).eq(whole[:BEAT_COUNT_BITS] + part.any()),
+            excess.eq(whole[BEAT_COUNT_BITS:].any()),
+        ]
+        m.d.comb += too_many.eq(carry | excess)
 
         # The other regions have a power of two of elements in a beat.
         activation_beats = Signal(range(config.activation_beats(config.max_cols) + 1), reset_less=True)
@@ -298,13 +305,12 @@ class Planner(wiring.Component):
 
             with m.State("BEATS"):
                 with m.If(~product_busy):
-                    # One bit more: rounding up may carry out of the count.
-                    beats = Signal(BEAT_COUNT_BITS + 1)
-                    m.d.comb += beats.eq(whole[:BEAT_COUNT_BITS] + part.any())
-                    m.d.sync += image_beats.eq(beats)
-                    with m.If(whole[BEAT_COUNT_BITS:].any() | beats[-1]):
-                        m.d.sync += bad.eq(1)
-                    m.next = "CHECK"
+                    m.next = "ROUND"
+
+            with m.State("ROUND"):
+                with m.If(too_many):
+                    m.d.sync += bad.eq(1)
+                m.next = "CHECK"
 
             with m.State("CHECK"):
                 with m.Switch(region):

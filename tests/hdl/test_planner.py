@@ -275,6 +275,6 @@ def test_planner(build):
     run(build, cases, COUNT=60, STALL=0.1)
 
 
-@pytest.mark.parametrize(("build", "clocks"), [(BUILDS[0], 30), (BUILDS[2], 60)], ids=["shifts", "divisions"])
+@pytest.mark.parametrize(("build", "clocks"), [(BUILDS[0], 31), (BUILDS[2], 61)], ids=["shifts", "divisions"])
 def test_latency(build, clocks):
     run(build, "latency", LATENCY=clocks)
