@@ -202,6 +202,8 @@ class WriteMemory:
         Address -> value, of every byte written.
     bursts : list of Burst
         Everything accepted so far.
+    masked : list of int
+        Values of the bytes that were not enabled.
     rewritten : int
         Bytes written more than once.
     responses : int
@@ -222,6 +224,7 @@ class WriteMemory:
         self._latency = latency
         self._errors = errors or (lambda address: False)
         self.bytes: dict[int, int] = {}
+        self.masked: list[int] = []
         self.rewritten = 0
         self.responses = 0
         self.beats: list[int] = []  # clock of every beat
@@ -244,6 +247,8 @@ class WriteMemory:
                     assert inside, f"w: byte {byte:#x} is outside the results"
                 self.rewritten += byte in self.bytes
                 self.bytes[byte] = value >> 8 * n & 0xFF
+            else:
+                self.masked.append(value >> 8 * n & 0xFF)
 
     def flush(self) -> None:
         """Forget what is under way; to be called while the master is in reset."""

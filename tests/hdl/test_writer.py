@@ -138,6 +138,7 @@ class Bench:
         await self.completions.expect(self.codes, limit, quiet=quiet)
         assert self.memory.bytes == self.expected
         assert self.memory.rewritten == 0
+        assert not any(self.memory.masked), "the padding is not zero"
         size = self.burst * self.config.beat_bytes
         least = sum(-(-(high - low) // size) for low, high in self.regions)
         assert len(self.memory.bursts) == least, "regions start at 4 KiB: only the end of a product makes a short burst"
@@ -183,7 +184,8 @@ async def mixed(dut, stall, products=30):
         bursts = -(-rows // per_burst)
         if kind == "null":
             code = ErrorCode.DESCRIPTOR
-            bench.product(next(place), 0, code=code, job_code=generator.choice([0, code]))
+            marker_code, job_code = generator.choice([(code, 0), (code, code), (ErrorCode.NONFINITE, code), (0, code)])
+            bench.product(next(place), 0, code=marker_code, job_code=job_code)
         else:
             bench.product(
                 next(place), rows, marker=kind == "marker",
