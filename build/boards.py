@@ -7,7 +7,7 @@ not built (`to_fill_in` lists what is missing).
 
 from __future__ import annotations
 
-import importlib.util
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -279,10 +279,10 @@ def board(name: str) -> type[Board]:
     path = Path(name)
     if not path.is_file():
         raise SeedLMError(f"{name}: no such file: expected a Python file that defines a board")
-    spec = importlib.util.spec_from_file_location(f"seedlm_board_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(f"seedlm_board_{path.stem}")
     try:
-        spec.loader.exec_module(module)
+        # not imported: that could leave compiled files beside the user's
+        exec(compile(path.read_text(encoding="utf-8"), name, "exec"), vars(module))
     except Exception as error:
         raise SeedLMError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
     found = [

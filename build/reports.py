@@ -21,7 +21,7 @@ _SEVERITIES = ("Error", "Critical Warning", "Warning", "Advisory")
 def tables(text: str) -> list[list[list[str]]]:
     """Every table drawn with ``+---+`` and ``|``: a list of rows of cells, the heading first.
 
-    Cells keep the blanks in front, which show the depth in a hierarchy.
+    Below the heading cells keep the blanks in front, which show the depth in a hierarchy.
     """
     found: list[list[list[str]]] = []
     current: list[list[str]] | None = None
@@ -35,7 +35,8 @@ def tables(text: str) -> list[list[list[str]]]:
                 found.append(current)
                 current = None
         elif current is not None and line.startswith("|"):
-            current.append([cell[1:].rstrip() for cell in line.rstrip().strip("|").split("|")])
+            cells = [cell[1:].rstrip() for cell in line.rstrip().strip("|").split("|")]
+            current.append(cells if current else [cell.strip() for cell in cells])
         elif current is not None:
             if current:
                 found.append(current)
@@ -126,7 +127,7 @@ def hierarchy(text: str) -> list[Block]:
     """
     columns = {"luts": "Total LUTs", "ffs": "FFs", "ramb36": "RAMB36", "ramb18": "RAMB18", "dsps": "DSP48 Blocks"}
     for table in tables(text):
-        heading = [cell.strip() for cell in table[0]]
+        heading = table[0]
         if heading[:2] != ["Instance", "Module"]:
             continue
         missing = [title for title in columns.values() if title not in heading]
@@ -218,11 +219,9 @@ def timing(text: str) -> Timing:
     if len(values) != 12:
         raise SeedLMError(f"timing summary with {len(values)} values, expected 12")
     wns, tns, setup, _, whs, _, hold, _, wpws, _, pulse, _ = map(_number, values)
-    clocks = {}
-    section = re.search(r"^\| Clock Summary\n(.*?)^\| ", text, re.MULTILINE | re.DOTALL)
-    for name, period in re.findall(r"^\s*(\S+)\s+\{[\d. ]+\}\s+([\d.]+)\s+[\d.]+\s*$", section[1] if section else "",
-                                   re.MULTILINE):  # fmt: skip
-        clocks[name] = float(period)
+    # Name, waveform, period, frequency; generated clocks are indented.
+    clock = re.compile(r"^\s*(\S+)\s+\{[\d. ]+\}\s+([\d.]+)\s+[\d.]+\s*$", re.MULTILINE)
+    clocks = {name: float(period) for name, period in clock.findall(text)}
     failing = int(sum(count or 0 for count in (setup, hold, pulse)))
     return Timing(met, wns, tns, whs, wpws, failing, clocks, _worst_path(text))
 
@@ -238,7 +237,7 @@ def checks(text: str) -> dict[str, int]:
     """
     counts = dict.fromkeys(_SEVERITIES, 0)
     for table in tables(text):
-        heading = [cell.strip() for cell in table[0]]
+        heading = table[0]
         if "Severity" in heading and "Rule" in heading:
             column = "Violations" if "Violations" in heading else "Checks"
             for row in table[1:]:

@@ -6,8 +6,9 @@ require_vivado
 require_files [list $verilog core.xdc]
 file mkdir [at checkpoints]
 
-read_verilog [at $verilog]
-read_xdc -mode out_of_context [at core.xdc]
+# A list each: the folder's name may have blanks.
+read_verilog [list [at $verilog]]
+read_xdc -mode out_of_context [list [at core.xdc]]
 
 synth_design -top $top -part $part -mode out_of_context -flatten_hierarchy rebuilt
 write_checkpoint -force [at checkpoints synthesised.dcp]

@@ -23,8 +23,8 @@ proc bus_parameter {interface name value} {
 
 proc package_core {} {
     create_project -force package_core [at package_project] -part $::part
-    add_files -norecurse [at $::verilog]
-    add_files -fileset constrs_1 -norecurse [at core_ooc.xdc]
+    add_files -norecurse [list [at $::verilog]]
+    add_files -fileset constrs_1 -norecurse [list [at core_ooc.xdc]]
     set_property USED_IN {synthesis out_of_context} [get_files core_ooc.xdc]
     set_property top $::top [current_fileset]
     update_compile_order -fileset sources_1

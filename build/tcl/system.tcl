@@ -102,9 +102,9 @@ save_bd_design
 # --- implementation -----------------------------------------------------------------------------------
 set design [get_files system.bd]
 generate_target all $design
-add_files -norecurse [make_wrapper -files $design -top]
+add_files -norecurse [list [make_wrapper -files $design -top]]
 set_property top system_wrapper [current_fileset]
-add_files -fileset constrs_1 -norecurse [at board.xdc]
+add_files -fileset constrs_1 -norecurse [list [at board.xdc]]
 update_compile_order -fileset sources_1
 
 finish_run synth_1
