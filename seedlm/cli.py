@@ -9,15 +9,15 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from golden.errors import SeedLMError
-from seedlm import __version__, compress, decompress, info, reference, simulate, verilog
-from seedlm.console import Console
+from seedlm import __version__, compress, decompress, image, info, reference, simulate, verilog, vivado
+from seedlm.console import Console, complain
 
-__all__ = ["main", "parser"]
+__all__ = ["guarded", "main", "parser"]
 
-_VERBS = (compress, info, decompress, reference, simulate, verilog)
+_VERBS = (compress, info, decompress, reference, simulate, verilog, vivado, image)
 
 _DESCRIPTION = """\
 Compress a model's weights into seeds of a pseudo-random generator, and run the FPGA accelerator
@@ -41,12 +41,8 @@ class _Parser(argparse.ArgumentParser):
     """Argument errors in one line, in the form of all others."""
 
     def error(self, message: str) -> None:
-        _complain(f"{message} (see {self.prog} --help)")
+        complain(f"{message} (see {self.prog} --help)")
         sys.exit(2)
-
-
-def _complain(message: str) -> None:
-    print(f"seedlm: error: {' '.join(message.split())}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,20 +86,18 @@ def _terminate(signum: int, frame: object) -> None:
     sys.exit(128 + signum)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (default: the process's); return the exit code."""
-    args = parser().parse_args(arguments)
-    console = Console(json_output=args.json, quiet=args.quiet)
+def guarded(work: Callable[[], int], console: Console) -> int:
+    """The exit code of `work`; what goes wrong in it becomes one line and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     debug = os.environ.get("SEEDLM_DEBUG", "") not in ("", "0")
 
     def fail(message: str) -> int:
-        _complain(message)
+        complain(message)
         console.json({"status": "error", "error": message})
         return 1
 
     try:
-        code = args.run(args, console)
+        code = work()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -121,3 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return fail(f"unexpected {type(error).__name__}: {error}; SEEDLM_DEBUG=1 shows where")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (default: the process's); return the exit code."""
+    args = parser().parse_args(arguments)
+    console = Console(json_output=args.json, quiet=args.quiet)
+    return guarded(lambda: args.run(args, console), console)

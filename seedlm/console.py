@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["Console", "Progress", "by", "human_bytes"]
+__all__ = ["Console", "Progress", "by", "complain", "human_bytes"]
 
 # called with the amount of work done since the last call
 Progress = Callable[[int], None]
@@ -32,6 +32,11 @@ def by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "scalar"
 
 
+def complain(message: str) -> None:
+    """An error, in one line on standard error."""
+    print(f"seedlm: error: {' '.join(message.split())}", file=sys.stderr)
+
+
 class Console:
     """Where a verb writes.
 
@@ -41,11 +46,17 @@ class Console:
         Report is one JSON object; text is suppressed.
     quiet : bool
         No progress, no text apart from what was asked for in JSON.
+
+    Attributes
+    ----------
+    report : dict or None
+        The last report given to `json`, for programs that call a verb.
     """
 
     def __init__(self, *, json_output: bool = False, quiet: bool = False) -> None:
         self.json_output = json_output
         self.quiet = quiet
+        self.report: dict | None = None
 
     @property
     def talks(self) -> bool:
@@ -57,13 +68,14 @@ class Console:
         if self.talks:
             print(text)
 
-    def note(self, text: str) -> None:
-        """One line on standard error that is not an error; nothing with ``--json`` or ``--quiet``."""
-        if self.talks:
+    def hint(self, text: str) -> None:
+        """Why it takes a while: a line on standard error, to a terminal only."""
+        if self.talks and sys.stderr.isatty():
             print(text, file=sys.stderr)
 
     def json(self, report: dict) -> None:
         """The report as the one JSON object, with ``--json`` only. NaN and infinities are bugs and raise."""
+        self.report = report
         if self.json_output:
             print(json.dumps(report, indent=2, allow_nan=False))
 

@@ -157,7 +157,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _run(project, report: dict, console: Console) -> int:
     from build import vivado
 
-    console.note(f"running Vivado, its output is in {project.out / vivado.LOG}")
+    console.hint(f"running Vivado, its output is in {project.out / vivado.LOG}")
     done = vivado.run(project)
     console.print(f"Vivado {done.version}: exit code {done.exit_code}, {len(done.critical_warnings)} critical warnings")
     for line in done.critical_warnings:

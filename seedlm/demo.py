@@ -1,0 +1,96 @@
+"""``make demo``: the whole path on tensors of the bundled model, by the commands that a reader can repeat."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from golden.params import codec
+from seedlm.cli import guarded, parser
+from seedlm.console import Console
+
+TOP = Path(__file__).resolve().parent.parent
+MODEL = Path("models/tiny-python/model.safetensors")
+OUT = Path("out/demo")
+# One of the model's largest matrices, and a small one.
+TENSORS = ("model.layers.0.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.weight")
+# A product that is long enough to show what the memory gives in the long run.
+LARGE = 2048
+
+
+class Stop(Exception):
+    """A step has failed and said why."""
+
+
+def command(*arguments: object) -> dict:
+    """Show and run ``seedlm ARGUMENTS``; its report."""
+    words = [str(a) for a in arguments]
+    print(f"\n$ seedlm {shlex.join(words)}", flush=True)
+    console = Console()
+    args = parser().parse_args(words)
+    if args.run(args, console):
+        raise Stop
+    sys.stdout.flush()
+    return console.report
+
+
+def large(memory: str) -> dict:
+    """A product of `LARGE` x `LARGE` random words, too many to compress here; its report."""
+    import numpy as np
+
+    from golden.matrix import PackedMatrix
+    from golden.product import product
+    from seedlm.simulate import measure, print_report
+
+    rng = np.random.default_rng(1)
+    matrix = PackedMatrix.random(codec("seedlm4"), LARGE, LARGE, rng)
+    x = rng.standard_normal(LARGE).astype(np.float16)
+    console = Console()
+    report = measure(matrix, x, None, memory=memory, wave=None, console=console).report(product(matrix, x))
+    print()
+    print_report("random words", report, console)
+    if report["status"] != "ok":
+        raise Stop
+    return report
+
+
+def demo() -> int:
+    """All steps; the exit code."""
+    started = time.perf_counter()
+    os.chdir(TOP)  # so that the commands shown are those that work at the top of the checkout
+    OUT.mkdir(parents=True, exist_ok=True)
+    packed, tensor = OUT / "packed.safetensors", TENSORS[0]
+    include = [word for name in TENSORS for word in ("--include", name)]
+
+    try:
+        compressed = command("compress", MODEL, packed, *include)["tensors"][tensor]
+        command("verilog", "--out", OUT / "rtl")
+        runs = {memory: command("sim", packed, "--tensor", tensor, "--memory", memory) for memory in ("ddr3", "ideal")}
+        print(f"\nThe same with {LARGE} x {LARGE} weights, so that start and end count for little:")
+        long = {memory: large(memory) for memory in ("ddr3", "ideal")}
+    except Stop:
+        return 1
+
+    equal = sum(r["outputs_equal"] for r in (*runs.values(), *long.values()))
+    total = sum(r["outputs_total"] for r in (*runs.values(), *long.values()))
+    print(f"\n{tensor}, {compressed['shape'][0]} x {compressed['shape'][1]}, and {LARGE} x {LARGE} random words:")
+    lines = [
+        ("outputs equal to the reference, bit for bit", f"{equal:,}/{total:,}"),
+        ("bits per weight (FP16: 16)", f"{compressed['bits_per_weight']:.3f}"),
+        ("relative error of the weights", f"{compressed['rel_error']:.4f}"),
+    ]
+    for name, some in ((tensor.split(".")[-2], runs), (f"{LARGE} x {LARGE}", long)):
+        for memory, r in some.items():
+            share = f"{r['cycles']:>7,} cycles, {r['efficiency']:.1%} of the {memory} memory's peak"
+            lines.append((f"{name}, {r['beats']['weight']:,} beats of weights", share))
+    for what, value in lines:
+        print(f"  {what:<46}{value}")
+    print(f"\nAll files are in {OUT}; {time.perf_counter() - started:.0f} s. Go on with: .venv/bin/seedlm --help")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(demo, Console()))
