@@ -43,7 +43,7 @@ class SeedLMAccelerator(wiring.Component):
     queue of jobs, so the next product's activations and weights arrive while the present one is computed, and its
     results leave while the next one runs. All arithmetic is exact up to two roundings of `golden.product`.
 
-    The ports have the flat names of Vivado's packager: ``aclk``, ``aresetn`` (active low, synchronous; hold it for 64
+    The ports have the flat names of Vivado's packager: ``aclk``, ``aresetn`` (active low, synchronous; hold it for 16
     clocks), ``irq`` (level), ``s_axi_*`` (AXI4-Lite, 32 bits) and ``m_axi_*`` (AXI4, `Config.bus_bits`).
 
     Parameters
