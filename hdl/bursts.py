@@ -56,6 +56,8 @@ class BurstSplitter(wiring.Component):
         Regions. One of 0 beats is taken and has no burst.
     credit : in
         Pulse: one more beat may go.
+    flush : in
+        Do not wait for the credits of a whole burst: offer as much of it as there are credits for.
     request : stream of request_layout, out
         Bursts, in order.
     """
@@ -69,6 +71,7 @@ class BurstSplitter(wiring.Component):
         super().__init__({
             "job": In(stream.Signature(read_job_layout(config))),
             "credit": In(1),
+            "flush": In(1),
             "request": Out(stream.Signature(request_layout(config))),
         })  # fmt: skip
 
@@ -109,6 +112,11 @@ class BurstSplitter(wiring.Component):
         left = Signal(max(1, tail_bits - burst_shift), reset_less=True)
         tail = Signal(burst_shift, reset_less=True)
         ends_next = Signal(reset_less=True)
+        # What remains of a burst of which only the beginning was offered.
+        cut = Signal()
+        rest_len = Signal(burst_shift, reset_less=True)
+        rest_last = Signal(reset_less=True)
+        rest_offset = Signal(burst_shift, reset_less=True)
 
         def load_block(low: object, high: object) -> list:
             return [block_low.eq(low + 1), block_high.eq(high), carry.eq(low.all())]
@@ -141,11 +149,30 @@ class BurstSplitter(wiring.Component):
             with m.State("CHECK"):
                 m.d.sync += [block_high.eq(block_high + carry), carry.eq(0), ends_next.eq(left == 1)]
                 with m.If(room > payload.len):
-                    m.d.sync += [request.valid.eq(1), take.eq(1)]
+                    m.d.sync += [request.valid.eq(1), take.eq(1), cut.eq(0)]
+                    m.next = "OFFER"
+                with m.Elif(self.flush & (room != 0)):
+                    m.d.sync += [
+                        request.valid.eq(1),
+                        take.eq(1),
+                        cut.eq(1),
+                        payload.len.eq(room[:burst_shift] - 1),
+                        payload.last.eq(0),
+                        rest_len.eq(payload.len - room),
+                        rest_last.eq(payload.last),
+                        rest_offset.eq(payload.address[beat_shift:block_shift] + room),
+                    ]
                     m.next = "OFFER"
             with m.State("OFFER"), m.If(request.ready):
                 m.d.sync += request.valid.eq(0)
-                with m.If(payload.last):
+                with m.If(cut):
+                    m.d.sync += [
+                        payload.address[beat_shift:block_shift].eq(rest_offset),
+                        payload.len.eq(rest_len),
+                        payload.last.eq(rest_last),
+                    ]
+                    m.next = "CHECK"
+                with m.Elif(payload.last):
                     m.next = "LOAD"
                 with m.Else():
                     m.d.sync += [

@@ -166,7 +166,7 @@ def sequence_job_layout(config: Config) -> data.StructLayout:
     """The steps of a product, in order: `groups` times (a row group) `blocks` steps."""
     return data.StructLayout({
         "blocks": config.codec.blocks(config.max_cols).bit_length(),  # steps of a row group
-        "groups": config.row_groups(config.max_rows).bit_length(),  # row groups; 0: no steps, only the marker with `code`
+        "groups": config.row_groups(config.max_rows).bit_length(),  # row groups; 0: only the marker with `code`
         "tail_rows": config.lanes.bit_length(),  # rows of the last row group, 1..lanes
         "pad": clog2(config.results_per_beat),  # values missing in the last beat of results
         "same": 1,  # use the activations that were loaded last

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
@@ -100,10 +100,11 @@ class SeedLMAccelerator(wiring.Component):
         )
         streamers = [activation_streamer, weight_streamer]
         if config.codec.row_scales:
+            burst = min(config.burst_beats, SCALE_BURST_BEATS, config.scale_fifo_beats // 2)
             m.submodules.scale_streamer = scale_streamer = ReadStreamer(
                 config=config,
                 fifo_beats=config.scale_fifo_beats,
-                burst_beats=min(config.burst_beats, SCALE_BURST_BEATS, config.scale_fifo_beats // 2),
+                burst_beats=1 << (burst.bit_length() - 1),  # a power of two
             )
             # Before the others: they are few, and a row group must not wait for them.
             streamers.insert(0, scale_streamer)
@@ -169,6 +170,9 @@ class SeedLMAccelerator(wiring.Component):
             sequencer.hold.eq(control.hold),
         ]
         connect(m, writer.completion, control.completion)
+        # While nothing is read, a short burst of results costs the memory no turnaround that anybody waits for.
+        requests = Cat(streamer.request.valid for streamer in streamers)
+        m.d.sync += writer.flush.eq(read_master.idle & ~requests.any())
 
         # The planner's jobs.
         self._queue(m, "activation_read_jobs", planner.activation_read, activation_streamer.job)

@@ -41,9 +41,10 @@ class ResultWriter(wiring.Component):
     """Collects the results of successive products in a buffer and writes them in bursts; reports their completion.
 
     A burst starts when it is complete in the buffer: at full length (up to a multiple of it), or at the end of the
-    product. The full length is the configuration's, or less where the buffer cannot hold that and the rows of one more
-    row group, which the sequencer reserves together. The last beat of a product is padded with zeros and written with
-    strobes for the valid rows only. Nothing is written beyond the rows of the job.
+    product, or at whatever length while `flush` is high. The full length is the configuration's, or less where the
+    buffer cannot hold that and the rows of one more row group, which the sequencer reserves together. The last beat of
+    a product is padded with zeros and written with strobes for the valid rows only. Nothing is written beyond the rows
+    of the job.
 
     Products are strictly one after the other: the first address of a product is given only when the one before is
     complete, that is, all its write responses are there, and `hold` is low. So while software has not cleared the
@@ -82,6 +83,8 @@ class ResultWriter(wiring.Component):
         refused a burst, else 0.
     hold : in
         An error waits for software. Has to rise at most 3 clocks after the pulse of a completion with a code.
+    flush : in
+        The memory has nothing else to do: write what is there, however short the burst.
     busy : out
         A job is waiting or at work.
     m_axi_aw*, m_axi_w*, m_axi_b* :
@@ -97,6 +100,7 @@ class ResultWriter(wiring.Component):
             "freed": Out(1),
             "completion": Out(valid_only(completion_layout(config))),
             "hold": In(1),
+            "flush": In(1),
             "busy": Out(1),
             **axi.write_members(config),
         })  # fmt: skip
@@ -113,7 +117,7 @@ class ResultWriter(wiring.Component):
         m.submodules.ends = ends = fifo.SyncFIFO(width=CODE_BITS, depth=ENDS)
         m.submodules.bursts = bursts = fifo.SyncFIFO(width=9, depth=BURSTS)
         self._pack(m, buffer, ends)
-        m.d.comb += splitter.credit.eq(buffer.i.valid)
+        m.d.comb += [splitter.credit.eq(buffer.i.valid), splitter.flush.eq(self.flush)]
         issued, outstanding, error = self._addresses(m, splitter, bursts)
         valid_words = self._products(m, splitter, ends, issued, outstanding, error)
         self._send(m, buffer, bursts, valid_words)
