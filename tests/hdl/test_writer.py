@@ -233,7 +233,7 @@ async def flush_writes_what_is_there(dut):
     dut.flush.value = 1
     bench.product(0x10000, bench.burst * bench.per_beat)
     await bench.check()
-    assert len(bench.memory.bursts) > 1
+    assert len(bench.memory.bursts) > 1 or bench.burst == 1
 
 
 @cocotb.test()
