@@ -8,13 +8,14 @@ import amaranth
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import Elaboratable
 
+from . import compact
 from .cache import cached, digest
 
 __all__ = ["verilog_text"]
 
 
 def verilog_text(component: Elaboratable, name: str) -> str:
-    """Verilog of `component` as module `name`: no source paths, no tool attributes, reproducible.
+    """Verilog of `component` as module `name`: no source paths, no tool attributes, equal modules once, reproducible.
 
     The slow half (Yosys, from RTLIL to Verilog) is skipped where the cache has seen the same RTLIL.
     """
@@ -22,6 +23,8 @@ def verilog_text(component: Elaboratable, name: str) -> str:
 
     def make(folder: Path) -> None:
         # verilog.convert() elaborates again, and a component need not survive that: go on from the RTLIL.
-        (folder / "top.v").write_text(verilog._convert_rtlil_text(text, strip_internal_attrs=True))
+        converted = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
+        (folder / "top.v").write_text(compact.compact(converted, name))
 
-    return (cached("verilog", name, digest(amaranth.__version__, text), make) / "top.v").read_text()
+    key = digest(amaranth.__version__, text, Path(compact.__file__).read_text())
+    return (cached("verilog", name, key, make) / "top.v").read_text()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,7 +27,8 @@ FOLDER = Path(__file__).resolve().parent
 SLICE = 50_000  # cycles between two looks at signals: a quarter of a second or less
 REGISTER_LIMIT = 10_000  # cycles that a register access may take
 RESET_CYCLES = 16
-OPTIMISE = "-O3 -march=native"
+OPTIMISE = "-O2 -march=native"
+SHARED_INSTANCES, SHARED_SIZE = 4, 8000  # modules used so often and with so much text keep code of their own
 COUNTERS = ("read_beats", "write_beats", "activates", "refreshes", "turnarounds", "pages")
 CHANNELS = ("ar", "r", "aw", "w", "b")  # in the order of the fields of `stalls`
 
@@ -62,7 +65,11 @@ def build_system(
     """
     spec = verilator.Spec(
         top="system",
-        verilog={"dut.sv": verilog, **{n: (FOLDER / n).read_text() for n in ("ddr3.sv", "system.sv")}},
+        verilog={
+            "shared.vlt": _shared(verilog),
+            "dut.sv": verilog,
+            **{n: (FOLDER / n).read_text() for n in ("ddr3.sv", "system.sv")},
+        },
         cxx={n: (FOLDER / n).read_text() for n in ("harness.cpp", "store.cpp", "store.h")},
         library=True,
         optimise=optimise,
@@ -75,6 +82,18 @@ def build_system(
         ),
     )  # fmt: skip
     return verilator.build(spec)
+
+
+def _shared(verilog: str) -> str:
+    """Verilator configuration that keeps large modules with many instances (the lanes) from being inlined.
+
+    Inlined sixteen times they double the time to compile and make the model slower.
+    """
+    modules = {m[1].strip(): len(m[0]) for m in re.finditer(r"^module (\\\S+ |\w+).*?^endmodule", verilog, re.M | re.S)}
+    uses = Counter(m[1].strip() for m in re.finditer(r"^  (\\\S+ |\w+(?= )) *\S+ +\($", verilog, re.M))
+    names = [n for n, size in modules.items() if uses[n] >= SHARED_INSTANCES and size >= SHARED_SIZE]
+    lines = [f'no_inline -module "{name.removeprefix(chr(92))}"' for name in names]
+    return "\n".join(["`verilator_config", *lines, ""])
 
 
 def reader_verilog() -> str:

@@ -111,6 +111,15 @@ def test_stalls_cost_time_and_change_no_data():
     assert cycles[2] > 1.05 * cycles[0]
 
 
+def test_a_row_stays_open_for_those_who_wait():
+    """The R channel holds everything up, a beat behind wants another row of the bank: still one activate a burst."""
+    reader = Reader(memory=IDEAL)
+    with reader.simulation as s:
+        s.stall({"r": 0.7})
+        reader.read(bursts=100, beats=16, stride=65536, outstanding=16)
+        assert s.counters()["activates"] == 100
+
+
 def test_settings_of_a_faster_grade():
     settings = DDR3.but(clock_mhz=1866.667 / 8).settings()
     assert settings["t_refi"] == 1820
