@@ -1,0 +1,244 @@
+"""``seedlm bench``: what the accelerator makes of the memory, on the shapes of real models, beside FP16 weights."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from golden.errors import SeedLMError
+from golden.params import CODECS, Codec, Config, codec
+from seedlm.arguments import CODEC_HELP, codec_argument
+from seedlm.bench_report import COMPARED, add_speedups, judge, markdown, shape_name
+from seedlm.console import Console, Progress, complain
+
+if TYPE_CHECKING:
+    from sim.benchmark import Measurement, Readers
+
+NAME = "bench"
+SUMMARY = "time the simulated accelerator on layer shapes, beside FP16"
+DESCRIPTION = """\
+Run products of random weights on the simulated accelerator, for layer shapes of Llama-2-7B,
+Llama-3-70B and the bundled model, every codec, on the ideal memory and on DDR3. Outputs are
+compared with the reference bit for bit: all of them up to 4096x4096, at least 256 beyond.
+
+Writes bench.json, bench.md, and the pictures speedup, efficiency and cycles (PNG and SVG).
+fp16 is always measured along: the speed-up is over it. A run of everything takes about half
+an hour on one core, compilation included (once for each codec, then kept).
+"""
+EXAMPLES = """\
+examples:
+  seedlm bench --quick
+  seedlm bench --shape 4096x4096 --codec seedlm4 --memory ddr3
+  seedlm bench --out out/bench
+
+What it prints:
+  efficiency  data beats over cycles, from the first request to the interrupt
+  relative    the same over the efficiency of a bare sequential reader of as many beats
+  speed-up    cycles of fp16 over cycles, same shape and memory
+"""
+
+SHAPES = (
+    (192, 192), (512, 192), (192, 512),  # the bundled model
+    (4096, 4096), (11008, 4096), (4096, 11008),  # Llama-2-7B
+    (8192, 8192), (1024, 8192), (28672, 8192), (8192, 28672),  # Llama-3-70B
+)  # fmt: skip
+QUICK_SHAPES = ((192, 512), (1024, 1024), (4096, 4096))
+QUICK_CODECS = ("fp16", "seedlm4")
+MEMORIES = ("ideal", "ddr3")
+OPTIONS: dict[str, int] = {}  # of every build, besides the codec
+QUEUED_SHAPE = (512, 192)
+QUEUED_PRODUCTS = 10
+
+
+def shape_argument(text: str) -> tuple[int, int]:
+    """ROWSxCOLS."""
+    match = re.fullmatch(r"([1-9]\d{0,7})x([1-9]\d{0,7})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected ROWSxCOLS such as 4096x4096, not {text!r}")
+    rows, cols = int(match[1]), int(match[2])
+    limits = Config()
+    if rows > limits.max_rows or cols > limits.max_cols:
+        raise argparse.ArgumentTypeError(f"the accelerator takes up to {limits.max_rows}x{limits.max_cols}, not {text}")
+    return rows, cols
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="a minute's run: few shapes, codecs fp16 and seedlm4")
+    parser.add_argument(
+        "--shape", metavar="ROWSxCOLS", type=shape_argument, action="append", help="this shape only (may be repeated)"
+    )
+    parser.add_argument(
+        "--codec", metavar="NAME", type=codec_argument, action="append",
+        help=f"this codec and fp16 only (may be repeated): {CODEC_HELP}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory", choices=MEMORIES, action="append", help="this memory only (may be repeated; default: both)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of weights and activations (default: 0)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("out/bench"), help="where the files go (default: out/bench)"
+    )
+
+
+def _machine() -> str:
+    """The machine for a reader: processor and number of cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that does the same."""
+    words = ["seedlm", NAME]
+    words += ["--quick"] if args.quick else []
+    for shape in args.shape or ():
+        words += ["--shape", "{}x{}".format(*shape)]
+    for kind in args.codec or ():
+        words += ["--codec", kind.name]
+    for name in args.memory or ():
+        words += ["--memory", name]
+    words += ["--seed", str(args.seed)] if args.seed else []
+    return shlex.join(words)
+
+
+class Bench:
+    """A run of the benchmark.
+
+    Parameters
+    ----------
+    shapes, codecs, memories
+        What to measure; `COMPARED` comes first among the codecs.
+    queued : bool
+        Measure the queued products of the bundled model, too.
+    options : dict
+        Of `Config`, besides the codec.
+    """
+
+    def __init__(
+        self, shapes: list[tuple[int, int]], codecs: list[Codec], memories: list[str], *, queued: bool, seed: int,
+        console: Console, **options: int,
+    ) -> None:  # fmt: skip
+        self.shapes, self.memories, self.seed, self.console = shapes, memories, seed, console
+        baseline = codec(COMPARED)
+        self.configs = [Config(codec=c, **options) for c in [baseline, *(c for c in codecs if c.name != COMPARED)]]
+        self.jobs = [(rows, cols, 1) for rows, cols in shapes]
+        if queued:
+            self.jobs.insert(0, (*QUEUED_SHAPE, QUEUED_PRODUCTS))
+        self.rows: list[dict] = []
+
+    def run(self, save: Progress) -> None:
+        """Measure everything into `rows`; `save(n)` is called with their number after each."""
+        from sim.accelerator import Accelerator
+        from sim.benchmark import Readers, product_beats
+
+        def beats(config: Config, rows: int, cols: int, products: int) -> int:
+            return products * product_beats(config, rows, cols)
+
+        readers = Readers(self.configs[0].bus_bits, self.configs[0].burst_beats)
+        total = len(self.memories) * sum(beats(c, *job) for c in self.configs for job in self.jobs)
+        with self.console.progress("cycles", total) as advance:
+            for config in self.configs:
+                self.console.hint(f"{config.codec}: preparing the simulation (compiled once, then kept)")
+                with Accelerator(config, memory=self.memories[0]) as device:
+                    for memory in self.memories:
+                        for rows, cols, products in self.jobs:
+                            # From reset: every row finds the refresh timer in the same state as its reader does.
+                            device.simulation.configure(memory)
+                            device.reset()
+                            self._one(device, readers, rows, cols, products, advance)
+                            save(len(self.rows))
+
+    def _one(self, device, readers: Readers, rows: int, cols: int, products: int, advance: Progress) -> None:
+        from sim.benchmark import measure
+
+        m: Measurement = measure(device, rows, cols, seed=self.seed, products=products, advance=advance)
+        row = m.record(readers.efficiency(m.memory, m.data_beats))
+        self.rows.append(row)
+        add_speedups(self.rows)
+        speedup = row["speedup_vs_fp16"]
+        self.console.print(
+            f"{shape_name(row):>11}{f' x {products}' if products > 1 else '':5} {row['codec']:10} {row['memory']:8}"
+            f" {row['cycles']:>11,} cycles  {row['efficiency']:7.2%}  relative {row['relative_efficiency']:7.2%}"
+            f"  speed-up {'   -  ' if speedup is None else f'{speedup:6.3f}'}"
+            f"  {row['outputs_equal']}/{row['outputs_checked']} outputs equal"
+        )
+
+
+def _report(bench: Bench, command: str) -> dict:
+    """The JSON object."""
+    add_speedups(bench.rows)
+    order = {shape: i for i, shape in enumerate(bench.shapes)}
+    codecs = {c.codec.name: i for i, c in enumerate(bench.configs)}
+    memories = {m: i for i, m in enumerate(bench.memories)}
+    rows = sorted(
+        (row for row in bench.rows if row["products"] == 1),
+        key=lambda r: (order[r["rows"], r["cols"]], memories[r["memory"]], codecs[r["codec"]]),
+    )
+    queued = [row for row in bench.rows if row["products"] > 1]
+    wrong = sum(row["outputs_checked"] - row["outputs_equal"] for row in bench.rows)
+    return {
+        "source": "simulation",
+        "command": command,
+        "machine": _machine(),
+        "date": datetime.date.today().isoformat(),
+        "seed": bench.seed,
+        "rows": rows,
+        "queued": queued,
+        "targets": judge(bench.rows),
+        "status": "different" if wrong else "ok",
+    }
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from golden.files import atomic_path
+    from seedlm.bench_pictures import draw
+
+    shapes = args.shape or list(QUICK_SHAPES if args.quick else SHAPES)
+    codecs = args.codec or [CODECS[name] for name in (QUICK_CODECS if args.quick else CODECS)]
+    memories = [name for name in MEMORIES if name in (args.memory or MEMORIES)]
+    bench = Bench(
+        list(dict.fromkeys(shapes)), list(dict.fromkeys(codecs)), memories, queued=not args.shape, seed=args.seed,
+        console=console, **OPTIONS,
+    )  # fmt: skip
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SeedLMError(f"{args.out}: cannot make this directory: {error.strerror}") from error
+
+    report: dict = {}
+
+    def save(_: int) -> None:
+        report.update(_report(bench, _command(args)))
+        for name, text in (("bench.json", json.dumps(report, indent=1) + "\n"), ("bench.md", markdown(report))):
+            with atomic_path(args.out / name) as path:
+                path.write_text(text)
+
+    bench.run(save)
+    console.json(report)
+    for target in report["targets"]:
+        number = "{:.4f}" if target["at_least"] > 1 else "{:.2%}"
+        console.print(
+            f"{'met   ' if target['met'] else 'MISSED'}  {target['what']}: {number.format(target['measured'])}"
+            f" (at least {number.format(target['at_least'])})"
+        )
+    files = ["bench.json", "bench.md"]
+    try:
+        files += draw(report["rows"], args.out)
+    except SeedLMError as error:
+        console.hint(str(error))
+    console.print(f"{args.out}: {', '.join(files)}")
+    if report["status"] == "ok":
+        return 0
+    complain("outputs differ from the reference")
+    return 1
