@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-__all__ = ["Console", "Progress", "by", "complain", "human_bytes"]
+__all__ = ["Console", "Progress", "by", "complain", "human_bytes", "stacked_bar"]
 
 # called with the amount of work done since the last call
 Progress = Callable[[int], None]
@@ -30,6 +30,25 @@ def human_bytes(n: int) -> str:
 def by(shape: Sequence[int]) -> str:
     """A shape for a reader: 3 x 4."""
     return " x ".join(map(str, shape)) or "scalar"
+
+
+def stacked_bar(parts: Mapping[str, int], width: int = 64) -> str:
+    """A bar of `width` characters in which each part has its share, drawn with the part's key (one character).
+
+    A part that is not 0 has a character at least, however small; the largest gives what that takes.
+    """
+    present = {key: count for key, count in parts.items() if count}
+    if not present:
+        return " " * width
+    if len(present) > width:
+        raise ValueError(f"{len(present)} parts do not fit into {width} characters")
+    total = sum(present.values())
+    cells = {key: max(1, round(width * count / total)) for key, count in present.items()}
+    # Rounding leaves a few too many or too few.
+    while (excess := sum(cells.values()) - width) != 0:
+        key = max(cells, key=lambda key: (cells[key], present[key]))
+        cells[key] -= 1 if excess > 0 else -1
+    return "".join(key * cells[key] for key in present)
 
 
 def complain(message: str) -> None:

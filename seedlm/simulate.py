@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedlm.arguments import require_writable, scale_argument
-from seedlm.console import Console, by, complain, human_bytes
+from seedlm.console import Console, by, complain, human_bytes, stacked_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,10 @@ difference is an error (exit code 1).
 The first run for a codec compiles the simulation (a minute or two); later runs find it in .cache,
 or in the directory that SEEDLM_CACHE names.
 """
+# How the bar draws them.
+KEYS = {
+    "streaming": "#", "wait_memory": "m", "load_activations": "a", "draining": "d", "writing": "w", "control": "c",
+}  # fmt: skip
 EXAMPLES = """\
 examples:
   seedlm sim packed.safetensors --tensor model.layers.0.mlp.up_proj.weight
@@ -39,7 +43,8 @@ examples:
 
 What it prints:
   cycles    from the first read request to the moment when the last result is written
-  stalls    cycles in which no step entered the lanes, by cause
+  stalls    cycles in which no step entered the lanes, by cause; the bar shows all cycles, in shares
+            and not in order: # streaming, the others by the letter in front of their line
   efficiency  beats moved over the data bus, per cycle: the share of the memory's peak
 """
 
@@ -196,17 +201,19 @@ def print_report(name: str, report: dict, console: Console) -> None:
     cycles, beats = report["cycles"], report["beats"]
     digits = max(7, math.ceil(math.log10(cycles + 1) * 4 / 3))
 
-    def line(value: int, what: str, detail: str = "") -> None:
+    def line(value: int, what: str, detail: str = "", key: str = " ") -> None:
         share = f"{value / cycles:7.1%}" if cycles else ""
-        console.print(f"  {value:>{digits},}  {what:<18}{share}{'  ' + detail if detail else ''}".rstrip())
+        console.print(f"{key} {value:>{digits},}  {what:<25}{share}{'  ' + detail if detail else ''}".rstrip())
 
     console.print(f"{name}: {by((report['rows'], report['cols']))}, {report['codec']}, {report['memory']} memory")
     line(cycles, "cycles", f"{report['microseconds']:.2f} us at {report['clock_mhz']:g} MHz")
     moved = ", ".join(f"{count:,} {kind}" for kind, count in beats.items() if count)
     line(report["data_beats"], "data beats", f"{human_bytes(report['bytes'])}: {moved}")
-    for cause, count in report["stalls"].items():
+    parts = {"streaming": cycles - sum(report["stalls"].values()), **report["stalls"]}
+    for cause, count in parts.items():
         if count:
-            line(count, "stalled: " + cause.replace("_", " "))
+            line(count, ("" if cause == "streaming" else "stalled: ") + cause.replace("_", " "), key=KEYS[cause])
+    console.print(f"  [{stacked_bar({KEYS[cause]: count for cause, count in parts.items()})}]")
     console.print(f"share of the memory's peak: {report['efficiency']:.1%}")
     console.print(
         f"simulated {report['simulated_cycles']:,} cycles in {report['seconds']:.2f} s:"
