@@ -1,0 +1,205 @@
+"""What multiplies the matrices of a model: FP32 as the model was trained, the reference, an accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from golden.activations import groups
+from golden.errors import SeedLMError
+from golden.files import RawTensor
+from golden.matrix import PackedMatrix
+from golden.params import Codec
+from golden.product import Prepared, product
+from hdl.registers import ErrorCode
+from host.driver import Accelerator
+
+__all__ = ["AcceleratorEngine", "Activations", "ApproximateEngine", "FloatEngine", "ReferenceEngine", "Usage"]
+
+LARGEST_HALF = np.float32(65504)
+PREPARED_BYTES = 16  # per weight, at most
+MEMORY = 4 << 30  # bytes that prepared matrices may take; models beyond it are decoded for every product
+
+
+@dataclass
+class Activations:
+    """The one rule by which FP32 activations become FP16, for every engine.
+
+    Rounded to nearest, ties to even; finite values beyond the largest FP16 become that (and are counted), NaN and
+    infinities are an error.
+
+    Attributes
+    ----------
+    clipped : int
+        How many were beyond.
+    """
+
+    clipped: int = 0
+
+    def half(self, x: np.ndarray) -> np.ndarray:
+        """`x`, float32, as float16."""
+        if not np.isfinite(x).all():
+            raise SeedLMError("an activation is NaN or infinite: the model's weights or its computation overflow FP32")
+        beyond = np.abs(x) > LARGEST_HALF
+        if beyond.any():
+            self.clipped += int(np.count_nonzero(beyond))
+            x = np.clip(x, -LARGEST_HALF, LARGEST_HALF)
+        return x.astype(np.float16)
+
+
+class FloatEngine:
+    """FP32 weights and FP32 activations: the original model.
+
+    Parameters
+    ----------
+    tensors : mapping of str to RawTensor
+        Widened to FP32 when first used, and kept.
+    """
+
+    def __init__(self, tensors: Mapping[str, RawTensor]):
+        self._tensors = tensors
+        self._weights: dict[str, np.ndarray] = {}
+
+    def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+        for name in names:
+            if name not in self._weights:
+                self._weights[name] = np.asarray(self._tensors[name].array(), dtype=np.float32)
+        return [x @ self._weights[name].T for name in names]
+
+
+class ReferenceEngine:
+    """The exact product of `golden.product` on FP16 activations.
+
+    Parameters
+    ----------
+    matrix : callable
+        Gives the packed matrix of a name; asked once for each.
+    weights : int
+        How many weights the model has, to decide whether they can be kept decoded.
+    """
+
+    def __init__(self, matrix: Callable[[str], PackedMatrix], weights: int):
+        self.activations = Activations()
+        self._matrix = matrix
+        self._keep = weights * PREPARED_BYTES <= MEMORY
+        self._ready: dict[str, Prepared | PackedMatrix] = {}
+
+    def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+        half = self.activations.half(x)
+        for name in names:
+            if name not in self._ready:
+                matrix = self._matrix(name)
+                self._ready[name] = Prepared(matrix) if self._keep else matrix
+        return [product(self._ready[name], half) for name in names]
+
+
+class ApproximateEngine:
+    """As the reference, but summed in FP32: for measurements over many tokens.
+
+    The weights are the decoded ones and the activations have the mantissas that the accelerator gives them; only the
+    order and the rounding of the sums differ.
+
+    Parameters
+    ----------
+    weights : callable
+        Gives the decoded matrix of a name, float32; asked once for each.
+    codec : Codec or None
+        How activations are grouped. None: FP16 without groups.
+    """
+
+    def __init__(self, weights: Callable[[str], np.ndarray], codec: Codec | None):
+        self.activations = Activations()
+        self._weights, self._codec = weights, codec
+        self._ready: dict[str, np.ndarray] = {}
+
+    def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+        half = self.activations.half(x)
+        if self._codec is None:
+            x = half.astype(np.float32)
+        else:
+            m, E = groups(self._codec, half)
+            x = np.ldexp(m.astype(np.float32), E[..., None] - 16).reshape(len(half), -1)[:, : half.shape[1]]
+        for name in names:
+            if name not in self._ready:
+                self._ready[name] = self._weights(name)
+        return [x @ self._ready[name].T for name in names]
+
+
+@dataclass
+class Usage:
+    """What products have cost on an accelerator.
+
+    Attributes
+    ----------
+    cycles : int
+        Clock cycles in which the accelerator was at work.
+    counters : dict of str to int
+        All its counters, `hdl.registers.COUNTERS`.
+    """
+
+    counters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> int:
+        return self.counters.get("cycles", 0)
+
+    @property
+    def data_beats(self) -> int:
+        """Beats over the memory's data bus, in both directions."""
+        return sum(self.counters.get(f"{kind}_beats", 0) for kind in ("weight", "activation", "scale", "result"))
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the memory's peak."""
+        return self.data_beats / self.cycles if self.cycles else 0.0
+
+
+class AcceleratorEngine:
+    """Every product on an accelerator, the weights resident in its memory.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+        Built for the codec of the matrices.
+    matrices : mapping of str to PackedMatrix
+        Loaded now, all of them.
+    progress : callable, optional
+        Called with the number of weights of each matrix that was loaded.
+
+    Raises
+    ------
+    SeedLMError
+        They do not fit the build or its memory.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, matrices: Mapping[str, PackedMatrix],
+        progress: Callable[[int], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.activations = Activations()
+        self.accelerator = accelerator
+        self._loaded = {}
+        for name in matrices:
+            matrix = matrices[name]
+            self._loaded[name] = accelerator.load_matrix(matrix)
+            if progress:
+                progress(matrix.rows * matrix.cols)
+        accelerator.clear_counters()
+
+    def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+        half = self.activations.half(x)
+        # Vector by vector, so that the matrices share the activations that were loaded for the first of them.
+        outcomes = self.accelerator.products([(self._loaded[name], row) for row in half for name in names])
+        for outcome in outcomes:
+            if outcome.code is not ErrorCode.NONE:
+                raise SeedLMError(f"a product of {', '.join(names)} ended with {outcome.code.name}: {outcome.code.doc}")
+        rows = [outcome.y for outcome in outcomes]
+        return [np.stack(rows[i :: len(names)]) for i in range(len(names))]
+
+    def usage(self) -> Usage:
+        """What was used since the last call."""
+        counters = self.accelerator.counters()
+        self.accelerator.clear_counters()
+        return Usage(counters)

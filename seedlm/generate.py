@@ -1,0 +1,259 @@
+"""``seedlm run``: a language model writes, its linear layers on the reference or on the simulated accelerator."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from golden.errors import SeedLMError
+from seedlm.arguments import CODEC_HELP, codec_argument, positive
+from seedlm.console import Console
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from host.checkpoint import Checkpoint
+    from host.engines import Usage
+    from host.llama import Llama
+    from host.sampling import Sampler
+    from sim.memory import Memory
+
+NAME = "run"
+SUMMARY = "let a language model write, on the reference or on the simulated accelerator"
+DESCRIPTION = """\
+Continue a text with a model of the Llama architecture in a Hugging Face directory (config.json,
+model.safetensors or its shards, tokenizer.json). Every linear layer of every token is a product
+with compressed weights and FP16 activations; norms, attention and sampling are computed in FP32.
+The first run with a codec compresses the model; later runs find the packed file in .cache, or in
+the directory that SEEDLM_CACHE names, by the content of the weights.
+"""
+EXAMPLES = """\
+examples:
+  seedlm run models/tiny-python --prompt 'def main('
+  seedlm run models/tiny-python --prompt 'import ' --engine rtl --codec seedlm4 --tokens 16
+  seedlm run models/tiny-python --prompt 'class ' --temperature 0.7 --seed 3
+
+engines:
+  reference  the exact product in NumPy
+  rtl        the accelerator's Verilog, weights in the simulated memory: the same logits, bit for bit
+  float32    the original weights in FP32, no accelerator: what the model would say uncompressed
+"""
+ENGINES = ("reference", "rtl", "float32")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="Hugging Face directory of a Llama model")
+    parser.add_argument("--prompt", metavar="TEXT", default="", help="what the text begins with (default: nothing)")
+    parser.add_argument("--tokens", metavar="N", type=positive, default=32, help="how many to add (default: 32)")
+    parser.add_argument("--engine", choices=ENGINES, default="reference", help="what multiplies (default: reference)")
+    parser.add_argument(
+        "--codec", type=codec_argument, default="seedlm4r", help=f"{CODEC_HELP} (default: seedlm4r)"
+    )
+    parser.add_argument(
+        "--encoder", choices=["optimal", "paper"], default="optimal",
+        help="how blocks are searched when the model is compressed (default: optimal)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory", choices=["ddr3", "ideal"], default="ddr3",
+        help="of engine rtl; ddr3: DDR3-1600 with refresh (default); ideal: the same without refresh",
+    )  # fmt: skip
+    parser.add_argument(
+        "--temperature", metavar="T", type=temperature_argument, default=0.0,
+        help="0: always the most likely token (default); 1: sample from the model's distribution",
+    )  # fmt: skip
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the sampling (default: 0)")
+
+
+def temperature_argument(text: str) -> float:
+    """A number of 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, not {text!r}")
+    return value
+
+
+@dataclass
+class Generated:
+    """One text.
+
+    Attributes
+    ----------
+    prompt : list of int
+        Its tokens, the one that begins every text included.
+    tokens : list of int
+        What was added.
+    stopped : str
+        Why: ``tokens`` (as many as were asked for), ``end`` (the model ended the text) or ``context`` (it is full).
+    usage : list of Usage
+        Engine rtl: of the prompt and of every token after the first.
+    """
+
+    prompt: list[int]
+    tokens: list[int] = field(default_factory=list)
+    stopped: str = "tokens"
+    usage: list[Usage] = field(default_factory=list)
+
+
+def generate(model: Llama, prompt: list[int], count: int, sampler: Sampler, into: Generated) -> Iterator[int]:
+    """Tokens one by one, as they are found; the last of a text that the model ends is not given."""
+    cache, step = model.cache(), prompt
+    usage = getattr(model.engine, "usage", None)
+    while True:
+        logits: np.ndarray = model.logits(step, cache, last=True)[0]
+        if usage:
+            into.usage.append(usage())
+        token = sampler(logits)
+        if token in model.config.eos:
+            into.stopped = "end"
+            return
+        into.tokens.append(token)
+        yield token
+        if len(into.tokens) == count:
+            return
+        if cache.length == model.config.context:
+            into.stopped = "context"
+            return
+        step = [token]
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from host.checkpoint import Checkpoint
+    from host.engines import AcceleratorEngine, FloatEngine, ReferenceEngine
+    from host.text import open_text
+    from seedlm.packed_model import open_packed
+
+    checkpoint = Checkpoint(args.model)
+    config = checkpoint.config
+    text = open_text(args.model, config)
+    prompt = ([] if config.bos is None else [config.bos]) + text.encode(args.prompt)
+    if not prompt:
+        raise SeedLMError(f"{args.model}: has no token that begins a text: --prompt must not be empty")
+    if len(prompt) > config.context:
+        raise SeedLMError(f"--prompt has {len(prompt)} tokens: the model's context has room for {config.context}")
+
+    if args.engine == "float32":
+        return _write(args, console, checkpoint, text, FloatEngine(checkpoint.linear), prompt)
+    packed = open_packed(checkpoint, args.codec, args.encoder, console)
+    if args.engine == "reference":
+        return _write(args, console, checkpoint, text, ReferenceEngine(packed.__getitem__, packed.weights), prompt)
+
+    from golden.params import Config
+    from sim.accelerator import Accelerator
+
+    console.hint("preparing the simulation (compiled once for each codec, then kept)")
+    with Accelerator(Config(codec=args.codec), memory=args.memory) as accelerator:
+        with console.progress("loading the simulated memory", packed.weights, "{:,.0f} weights".format) as advance:
+            engine = AcceleratorEngine(accelerator, packed, advance)
+        return _write(args, console, checkpoint, text, engine, prompt, accelerator.simulation.memory)
+
+
+def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt: list[int],
+           memory: Memory | None = None) -> int:  # fmt: skip
+    """Generate, show the text as it comes, report."""
+    from host.llama import Llama
+    from host.sampling import Sampler
+
+    def show(part: str) -> None:
+        if console.talks and part:
+            sys.stdout.write(part)
+            sys.stdout.flush()
+
+    model = Llama(checkpoint, engine)
+    out, stream, parts = Generated(prompt), text.stream(prompt), []
+    started = time.perf_counter()
+    show(args.prompt)
+    try:
+        for token in generate(model, prompt, args.tokens, Sampler(args.temperature, args.seed), out):
+            parts.append(stream.add(token))
+            show(parts[-1])
+        parts.append(stream.end())
+        show(parts[-1])
+    finally:
+        show("\n")
+    seconds = time.perf_counter() - started
+    report = {
+        "model": str(args.model),
+        "engine": args.engine,
+        "codec": None if args.engine == "float32" else args.codec.name,
+        "encoder": None if args.engine == "float32" or args.codec.is_fp16 else args.encoder,
+        "prompt": args.prompt,
+        "prompt_tokens": len(prompt),
+        "text": "".join(parts),
+        "tokens": out.tokens,
+        "stopped": out.stopped,
+        "temperature": args.temperature,
+        "seed": args.seed,
+        "seconds": round(seconds, 3),
+        "clipped_activations": getattr(getattr(engine, "activations", None), "clipped", 0),
+        "status": "ok",
+    }
+    if memory is not None:
+        report["memory"] = memory.name
+        report["rtl"] = _cost(checkpoint, out, memory, args, console)
+    console.json(report)
+    _print(report, console)
+    return 0
+
+
+def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console: Console) -> dict:
+    """Cycles per token, and what they mean beside binary16 weights."""
+    from golden.params import CODECS
+    from seedlm.timing import decode_step, layer_products
+
+    steps = out.usage[1:]
+    cost: dict = {
+        "clock_mhz": memory.clock_mhz,
+        "prompt_cycles": out.usage[0].cycles,
+        "token_cycles": [usage.cycles for usage in steps],
+    }
+    products = layer_products(checkpoint.config)
+    if steps:
+        cycles = sum(usage.cycles for usage in steps) / len(steps)
+        beats = sum(usage.data_beats for usage in steps) / len(steps)
+    else:  # the prompt gave the only token: measure a step of its own
+        step = decode_step(products, args.codec, memory, console)
+        cycles, beats = step.cycles, step.data_beats
+    baseline = decode_step(products, CODECS["fp16"], memory, console)
+    cost |= {
+        "cycles_per_token": cycles,
+        "efficiency": beats / cycles,
+        "tokens_per_second": memory.clock_mhz * 1e6 / cycles,
+        "fp16": {
+            "cycles_per_token": baseline.cycles,
+            "efficiency": baseline.efficiency,
+            "tokens_per_second": memory.clock_mhz * 1e6 / baseline.cycles,
+        },
+        "speedup": baseline.cycles / cycles,
+    }
+    return cost
+
+
+def _print(report: dict, console: Console) -> None:
+    count = len(report["tokens"])
+    what = "original weights, float32" if report["codec"] is None else f"{report['codec']}, {report['engine']}"
+    why = {"tokens": "", "end": "; the model ended the text", "context": "; the model's context is full"}
+    speed = f" ({count / report['seconds']:.1f} per second)" if report["seconds"] else ""
+    console.print(f"\n{what}: {count} tokens in {report['seconds']:.1f} s{speed}{why[report['stopped']]}")
+    if report["clipped_activations"]:
+        console.print(f"{report['clipped_activations']} activations were beyond FP16 and became +-65504")
+    cost = report.get("rtl")
+    if not cost:
+        return
+    console.print(f"linear layers of one token, {report['memory']} memory, {cost['clock_mhz']:g} MHz:")
+    rows = [(report["codec"], cost), ("fp16", cost["fp16"])]
+    console.table(
+        ("<codec", "cycles", "of the memory's peak", "tokens/s", "speed-up"),
+        [
+            (name, f"{c['cycles_per_token']:,.0f}", f"{c['efficiency']:.1%}", f"{c['tokens_per_second']:,.0f}",
+             f"{cost['fp16']['cycles_per_token'] / c['cycles_per_token']:.2f}")
+            for name, c in rows
+        ],
+    )  # fmt: skip
