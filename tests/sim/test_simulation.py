@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from golden.errors import SeedLMError
+from sim.memory import IDEAL
 from sim.simulation import BusError, Simulation, SimulationError, Timeout, build_system
 
 COPIER = (Path(__file__).parent / "copier.sv").read_text()
@@ -81,6 +82,33 @@ def test_a_turnaround_costs_what_the_settings_say(name):
             turns.append(s.counters()["turnarounds"] / 2)
     assert turns[1] == pytest.approx(turns[0], rel=0.2)
     assert cycles[1] - cycles[0] == pytest.approx(40 * turns[0], rel=0.3)
+
+
+def test_rows_that_were_written_close_late():
+    """Rows of one bank: each change waits for tWTP after the last write, then tRP and tRCD."""
+    cycles = []
+    for extra in (0, 40):
+        with system(memory=IDEAL.but(bank_row_column=True), bus_bits=512) as s:
+            s._set("t_wtp", s.memory.settings()["t_wtp"] + extra)
+            s.reset()
+            begin(s, bursts=40, beats=64, mode=COUNT)  # 20 rows
+            cycles.append(s.wait_irq(100_000))
+            assert s.counters()["activates"] == 20
+    assert cycles[0] == pytest.approx(40 * 64 + 19 * (6 + 3 + 3 - 1), abs=40 + 64)
+    assert cycles[1] - cycles[0] == 19 * 40
+
+
+def test_responses_that_nobody_takes_hold_writes_up():
+    """More bursts of one beat than there is room for responses; the channel pauses most of the time."""
+    data = random_bytes(16 * 100)
+    with system() as s:
+        s.stall({"b": 0.9}, seed=4)
+        s.reset()
+        s.mem_write(SOURCE, data)
+        begin(s, bursts=100, beats=1)
+        s.wait_irq(20_000)
+        assert s.reg_read(0) == DONE
+        assert np.array_equal(s.mem_read(TARGET, data.size), data)
 
 
 def test_a_single_write():
@@ -174,7 +202,7 @@ def test_valid_that_falls():
 def test_access_outside_of_the_allowed_range(write):
     with system(check_bus=False) as s:
         where = TARGET if write else SOURCE
-        s.allow(where, where + 2560 - 16, write=write)  # all but the last beat
+        s.allow(where, where + 2560 - 8, write=write)  # all but half of the last beat
         begin(s)
         s.wait_irq(10_000)
         text = f"{'write' if write else 'read'} of 16 bytes at {where + 2544:#x} is outside of the allowed ranges"
@@ -321,6 +349,7 @@ def lz4_block(data: bytes) -> bytes:
         out += data[i : i + count]
         i += count
         if i == len(data):
+            assert count >= 5, "a block ends with five literals"
             break
         offset = data[i] | data[i + 1] << 8
         i += 2
