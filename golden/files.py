@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "load_npy",
     "save_npy",
     "write_packed",
+    "write_stored",
     "write_tensors",
 ]
 
@@ -127,6 +128,13 @@ class RawTensor:
                 stored = array.astype(_NUMPY[dtype].newbyteorder("<"))
         data = np.ascontiguousarray(stored).reshape(-1).view(np.uint8)
         return cls(dtype, array.shape, data)
+
+    def rows(self, start: int, stop: int) -> RawTensor:
+        """Rows start to stop - 1 of a tensor with at least one dimension, sharing the data."""
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        stride = self.data.nbytes // max(1, self.shape[0])
+        data = self.data[start * stride : stop * stride]
+        return RawTensor(self.dtype, (max(0, stop - start), *self.shape[1:]), data)
 
     def array(self) -> np.ndarray:
         """The values: a view where NumPy has the dtype; BF16 widened to float32, exactly."""
@@ -372,7 +380,7 @@ class PackedFile:
         return self.file.array(name)
 
 
-def _stored(name: str, info: TensorInfo | PackedMatrix) -> list[tuple[str, str, tuple[int, ...]]]:
+def _stored(name: str, info: TensorInfo) -> list[tuple[str, str, tuple[int, ...]]]:
     """Name, dtype and shape of the stored tensors of a compressed one."""
     rows, cols = info.shape
     if info.codec.is_fp16:
@@ -404,31 +412,60 @@ def write_packed(
     SeedLMError
         The file cannot be written, a matrix is not valid, two tensors would have the same name.
     """
+    infos, stored = {}, {}
+    for name, matrix in matrices.items():
+        matrix.check(f"tensor {name!r}")
+        infos[name] = TensorInfo(matrix.codec, matrix.shape, int(matrix.exp_bias), matrix.dtype)
+        if matrix.codec.is_fp16:
+            parts = [matrix.halves()]
+        else:
+            parts = [to_bytes(matrix.codec, matrix.words), matrix.scales]
+        stored[name] = [RawTensor.from_array(part) for part in parts if part is not None]
+    write_stored(path, infos, stored, other)
+
+
+def write_stored(
+    path: str | os.PathLike,
+    infos: Mapping[str, TensorInfo],
+    stored: Mapping[str, Sequence[RawTensor]],
+    other: Mapping[str, RawTensor] | None = None,
+) -> None:
+    """Write a packed file from tensors in their stored form, which may be memory maps; atomically.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists.
+    infos : mapping of str to TensorInfo
+        What the compressed tensors are.
+    stored : mapping of str to sequence of RawTensor
+        For each of them the U8 rows of words and, with row scales, the F32 scales; for ``fp16`` the F16 weights.
+        The words are not checked.
+    other : mapping of str to RawTensor, optional
+        Tensors to copy as they are.
+
+    Raises
+    ------
+    SeedLMError
+        The file cannot be written, two tensors would have the same name.
+    """
     tensors: dict[str, RawTensor] = {}
     entries = {}
 
-    def add(stored: str, tensor: RawTensor) -> None:
-        if stored in tensors:
-            raise SeedLMError(f"{path}: two tensors would be called {stored!r}")
-        tensors[stored] = tensor
+    def add(name: str, tensor: RawTensor) -> None:
+        if name in tensors:
+            raise SeedLMError(f"{path}: two tensors would be called {name!r}")
+        tensors[name] = tensor
 
-    for name, matrix in matrices.items():
-        matrix.check(f"tensor {name!r}")
-        for stored, dtype, shape in _stored(name, matrix):
-            if dtype == "F16":
-                values = matrix.halves()
-            elif dtype == "F32":
-                values = matrix.scales
-            else:
-                values = to_bytes(matrix.codec, matrix.words)
-            tensor = RawTensor.from_array(values, dtype)
-            assert tensor.shape == shape
-            add(stored, tensor)
+    for name, info in infos.items():
+        for (part, dtype, shape), tensor in zip(_stored(name, info), stored[name], strict=True):
+            assert (tensor.dtype, tensor.shape) == (dtype, shape)
+            add(part, tensor)
         entries[name] = {
-            "shape": [matrix.rows, matrix.cols],
-            "codec": matrix.codec.name,
-            "exp_bias": int(matrix.exp_bias),
-            "dtype": matrix.dtype,
+            "shape": list(info.shape),
+            "codec": info.codec.name,
+            "exp_bias": info.exp_bias,
+            "dtype": info.dtype,
         }
     for name, tensor in (other or {}).items():
         if name in entries:

@@ -17,6 +17,7 @@ from golden.files import (
     load_npy,
     save_npy,
     write_packed,
+    write_stored,
     write_tensors,
 )
 from golden.matrix import PackedMatrix
@@ -472,3 +473,26 @@ def test_npy(tmp_path):
 def test_custom_codecs_keep_their_name(tmp_path, rng):
     write_packed(tmp_path / "p", {"w": PackedMatrix.random(codec("c8p3k20b0r"), 2, 9, rng)})
     assert PackedFile(tmp_path / "p").matrix("w").codec == codec("c8p3k20b0r")
+
+
+# --- parts of files --------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+def test_rows_of_a_stored_tensor(dtype, rng):
+    tensor = RawTensor.from_array(rng.standard_normal((7, 5)), dtype)
+    for start, stop in ((0, 7), (2, 5), (6, 9), (3, 3)):
+        part = tensor.rows(start, stop)
+        assert np.array_equal(part.array(), tensor.array()[start:stop])
+        assert part.shape == part.array().shape
+        assert np.shares_memory(part.data, tensor.data) or start == stop
+
+
+@pytest.mark.parametrize("name", ["seedlm4", "seedlm3r", "fp16"])
+def test_stored_form_and_matrices_give_the_same_bytes(name, tmp_path, rng):
+    matrix = PackedMatrix.random(codec(name), 5, 30, rng)
+    other = {"v": RawTensor.from_array(np.arange(3.0))}
+    write_packed(tmp_path / "a", {"w": matrix}, other)
+    file = PackedFile(tmp_path / "a")
+    parts = [t for stored, t in file.file.tensors.items() if stored.split(".")[0] == "w"]
+    parts.sort(key=lambda t: t.dtype != "U8")
+    write_stored(tmp_path / "b", file.tensors, {"w": parts}, other)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
