@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from amaranth.hdl import Elaboratable
+
+import golden
+import hdl
 from golden.params import Config
-from hdl.top import SeedLMAccelerator
 from host.driver import Accelerator as Driver
 
-from .convert import verilog_text
+from .convert import remembered_verilog_text
 from .memory import Memory
 from .simulation import Simulation
 
-__all__ = ["Accelerator", "Transport", "simulate"]
+__all__ = ["Accelerator", "Transport", "accelerator_verilog", "simulate"]
 
 DEFAULT_LIMIT = 1_000_000_000  # cycles that a wait may take: far beyond the largest product
 
@@ -37,8 +40,20 @@ class Transport:
 
 def simulate(config: Config, **options: object) -> Simulation:
     """A system around the accelerator of `config`; `options` go to `Simulation`."""
-    text = verilog_text(SeedLMAccelerator(config), "SeedLMAccelerator")
+    text = accelerator_verilog(config)
     return Simulation(text, bus_bits=config.bus_bits, addr_bits=config.addr_bits, **options)  # type: ignore[arg-type]
+
+
+def accelerator_verilog(config: Config) -> str:
+    """Verilog of the accelerator of `config`; elaborated once for each state of the sources."""
+
+    def make() -> Elaboratable:
+        from hdl.top import SeedLMAccelerator  # slow to import, and not needed where the cache has the text
+
+        return SeedLMAccelerator(config)
+
+    folders = [Path(package.__path__[0]) for package in (golden, hdl)]
+    return remembered_verilog_text(make, "SeedLMAccelerator", parameters=config, sources=folders)
 
 
 class Accelerator(Driver):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import amaranth
@@ -11,7 +12,7 @@ from amaranth.hdl import Elaboratable
 from . import compact
 from .cache import cached, digest
 
-__all__ = ["verilog_text"]
+__all__ = ["remembered_verilog_text", "verilog_text"]
 
 
 def verilog_text(component: Elaboratable, name: str) -> str:
@@ -28,3 +29,30 @@ def verilog_text(component: Elaboratable, name: str) -> str:
 
     key = digest(amaranth.__version__, text, Path(compact.__file__).read_text())
     return (cached("verilog", name, key, make) / "top.v").read_text()
+
+
+def remembered_verilog_text(
+    make: Callable[[], Elaboratable], name: str, *, parameters: object, sources: Iterable[Path]
+) -> str:
+    """What ``verilog_text(make(), name)`` gives, without elaborating anything that the cache has seen.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the component.
+    parameters : object
+        What the component depends on; its ``repr`` counts.
+    sources : iterable of Path
+        Folders with all the Python files that the component depends on; their text counts.
+    """
+    texts = [p.read_bytes() for folder in sources for p in sorted(folder.glob("*.py"))]
+    key = digest(amaranth.__version__, repr(parameters), *texts, *_own_sources())
+
+    def fill(folder: Path) -> None:
+        (folder / "top.v").write_text(verilog_text(make(), name))
+
+    return (cached("designs", name, key, fill) / "top.v").read_text()
+
+
+def _own_sources() -> list[str]:
+    return [Path(compact.__file__).read_text(), Path(__file__).read_text()]
