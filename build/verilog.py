@@ -15,8 +15,7 @@ from pathlib import Path
 
 from build.outputs import write_if_changed
 from golden.params import Config
-from hdl.top import SeedLMAccelerator
-from sim.convert import verilog_text as convert
+from sim.accelerator import accelerator_verilog
 
 __all__ = ["NAME", "TOP", "Generated", "describe", "generate", "verilog_text"]
 
@@ -46,7 +45,7 @@ class Generated:
 
 def verilog_text(config: Config) -> str:
     """The accelerator for `config` as one Verilog file with the top module `TOP`: the text that simulations run too."""
-    return convert(SeedLMAccelerator(config), TOP)
+    return accelerator_verilog(config)
 
 
 def _values(parameters: object) -> dict:
