@@ -8,12 +8,15 @@ Package map:
 - `lattice`: the globally best exponent and coefficients of a seed
 - `exhaustive`: the plain search, oracle and yardstick
 - `numpy_engine`: the exact search with a bound, NumPy only
+- `structure`, `vectors`, `kernels`, `numba_engine`: the exact search compiled, where numba is installed
 - `engines`: the engines behind one function
-- `matrix`: whole matrices, exponent bias, row scales, binary16
+- `rows`: rows of a matrix, importance, the search for row scales
+- `matrix`: whole matrices, exponent bias, binary16
 """
 
 from encoder.engines import ENGINES
 from encoder.matrix import compress_matrix, encode_blocks, relative_error
 from encoder.problem import ENCODERS
+from encoder.rows import encode_rows
 
-__all__ = ["ENCODERS", "ENGINES", "compress_matrix", "encode_blocks", "relative_error"]
+__all__ = ["ENCODERS", "ENGINES", "compress_matrix", "encode_blocks", "encode_rows", "relative_error"]

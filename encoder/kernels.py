@@ -5,7 +5,7 @@ in the same order, so that it gives the same bits; only the bound is in single p
 
 Arrays that go through these functions:
 
-- `rank`, `width`: tuples of P and of C zeros, whose lengths are known to the compiler;
+- `rank`: a tuple of P zeros, so that the compiler knows P; `width`: an array of C elements;
 - `blocks`: float64 [n, C + 2], a block's weights, its norm, its unit (see `problem`);
 - `found`: float64 [n, 3 + P], its best error, seed, exponent and coefficients (all exact in float64);
 - `metric`: float64 [2, C], the importance and its square root;

@@ -18,7 +18,7 @@ __all__ = ["enumerate_words"]
 # times the condition of the sums, far below anything that costs time.
 MARGIN = 1e-7
 LEVELS = np.arange(-8, 8)
-SLICE = 4096  # pairs worked on at a time bounds the memory of the tree
+SLICE = 512  # pairs worked on at a time: the tree stays in the cache
 
 
 def enumerate_words(problem: Problem, best: Best, block: np.ndarray, seed: np.ndarray, a: np.ndarray,
@@ -34,16 +34,17 @@ def enumerate_words(problem: Problem, best: Best, block: np.ndarray, seed: np.nd
     a, y, r : np.ndarray
         A(s) [P, C, n], Q^T w [P, n] and R [P, P, n] of the pairs, in the problem's measure.
     """
+    rest = problem.norm[block] - (y * y).sum(axis=0)
     for start in range(0, len(block), SLICE):
-        part = slice(start, start + SLICE)
-        _enumerate(problem, best, block[part], seed[part], a[:, :, part], y[:, part], r[:, :, part])
+        part = np.arange(start, min(start + SLICE, len(block)))
+        part = part[rest[part] <= best.err[block[part]] + MARGIN * problem.norm[block[part]]]
+        _enumerate(problem, best, block[part], seed[part], a[:, :, part], y[:, part], r[:, :, part], rest[part])
 
 
-def _enumerate(problem, best, block, seed, a, y, r) -> None:
+def _enumerate(problem, best, block, seed, a, y, r, rest) -> None:
     codec = problem.codec
     P = codec.P
     margin = MARGIN * problem.norm
-    rest = problem.norm[block] - (y * y).sum(axis=0)
     exponents = np.arange(codec.exponent_min, codec.exponent_max + 1)
     # A node: the index of its pair, its exponent, its coefficients so far, its partial sum.
     pair = np.repeat(np.arange(len(block)), len(exponents))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from encoder.engines import make_engine
 from encoder.problem import Problem
+from encoder.rows import encode_rows, squares
 from golden.errors import SeedLMError
 from golden.matrix import PackedMatrix
 from golden.params import Codec
-from golden.words import unpack, weights_int
 
 __all__ = ["compress_matrix", "encode_blocks", "exponent_bias", "relative_error", "to_half"]
 
-CHUNK = 1 << 16  # blocks searched per call of an engine: bounds the working memory
+SLICE = 1 << 16  # blocks of the rows that are encoded together: bounds the working memory
+WEIGHTED_ROWS = 4096  # with an importance tables are made for every column: for many rows at once
+# Far above anything a word can stand for; beyond it all words are equally bad and the search has no bound.
+LARGEST_WEIGHT = 2.0**20
 BIAS_LIMIT = 100  # 2**b and its product with any weight stay normal binary32 numbers
-SCALE_START = 0.25  # first row scale, relative to the row's rms and the largest |A| entry
-SMALLEST_SCALE = 2.0**-126
 
 Progress = Callable[[int, int], None]
 
@@ -33,33 +34,16 @@ def check_finite(w: np.ndarray, name: str = "matrix") -> None:
                               " expected finite weights")  # fmt: skip
 
 
-def row_energy(w: np.ndarray) -> np.ndarray:
-    """Sum of squares of every row, float64 [rows], in NumPy's own pairwise order: the same on every machine."""
-    out = np.empty(len(w))
-    for row in range(len(w)):
-        x = np.ascontiguousarray(w[row], dtype=np.float64)
-        out[row] = np.add.reduce(x * x)
-    return out
-
-
 def exponent_bias(w: np.ndarray) -> int:
     """b = floor(log2 of the root mean square), limited to +-100; 0 for a matrix of zeros."""
-    mean = float(np.add.reduce(row_energy(w))) / w.size
+    energy = np.concatenate([squares(w[r : r + 64].astype(np.float64)) for r in range(0, len(w), 64)])
+    mean = float(np.add.reduce(energy)) / w.size
     if mean == 0:
         return 0
     return int(np.clip(np.frexp(np.sqrt(mean))[1] - 1, -BIAS_LIMIT, BIAS_LIMIT))
 
 
-def blocks_of(codec: Codec, w: np.ndarray) -> np.ndarray:
-    """float64 [C, rows * nb]: the blocks of some rows, columns past the end as zeros."""
-    rows, cols = w.shape
-    nb = codec.blocks(cols)
-    padded = np.zeros((rows, nb * codec.C))
-    padded[:, :cols] = w
-    return np.ascontiguousarray(padded.reshape(rows * nb, codec.C).T)
-
-
-def encode_blocks(w: np.ndarray, codec: Codec, encoder: str = "paper", *, scales: np.ndarray | None = None,
+def encode_blocks(w: np.ndarray, codec: Codec, encoder: str = "optimal", *, scales: np.ndarray | None = None,
                   engine: str = "auto") -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Best words of single blocks.
 
@@ -70,7 +54,8 @@ def encode_blocks(w: np.ndarray, codec: Codec, encoder: str = "paper", *, scales
     codec : Codec
         A codec with seeds.
     encoder : str
-        ``paper``: Algorithm 3 with the exponent rule of the design.
+        ``optimal``: the global minimum over seed, exponent and coefficients; ``paper``: Algorithm 3 with the exponent
+        rule of the design.
     scales : np.ndarray or None
         float32 [n], the row scale of each block, for codecs with row scales.
     engine : str
@@ -89,29 +74,9 @@ def encode_blocks(w: np.ndarray, codec: Codec, encoder: str = "paper", *, scales
     return best.words(codec), best.err
 
 
-def _row_chunks(codec: Codec, shape: tuple[int, int]) -> Iterator[slice]:
-    step = max(1, CHUNK // codec.blocks(shape[1]))
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
-
-
-def refit(codec: Codec, w: np.ndarray, words: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """The row scales that suit given words best: <N, w> / <N, N>, float32 [rows].
-
-    A row without a non-zero word keeps its scale.
-    """
-    out = scales.copy()
-    for row in range(len(w)):
-        n = np.ldexp(weights_int(codec, words[row]).astype(np.float64), unpack(codec, words[row])[1][:, None])
-        n = n.ravel()[: w.shape[1]]
-        energy = np.add.reduce(n * n)
-        if energy > 0:
-            out[row] = np.add.reduce(n * w[row].astype(np.float64)) / energy
-    return out
-
-
-def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "paper", exp_bias: int | str = "auto", *,
-                    engine: str = "auto", dtype: str = "F32", name: str = "matrix",
+def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_bias: int | str = "auto", *,
+                    importance: np.ndarray | None = None, engine: str = "auto", threads: int | None = None,
+                    dtype: str = "F32", name: str = "matrix",
                     progress: Progress | None = None) -> PackedMatrix:  # fmt: skip
     """Compress a weight matrix.
 
@@ -121,11 +86,13 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "paper", exp_bia
         Float [rows, cols]; a row is an output.
     codec : Codec
     encoder : str
-        ``paper``.
+        ``optimal``: the global minimum over seed, exponent and coefficients; ``paper``: Algorithm 3.
     exp_bias : int or str
         b, or ``auto`` for `exponent_bias`. Codecs with row scales and ``fp16`` have none.
-    engine : str
-        See `encoder.engines`; does not change the result.
+    importance : np.ndarray or None
+        float64 [cols], non-negative: how much the squared error of each column counts. Not for ``fp16``.
+    engine, threads
+        See `encoder.engines`; they do not change the result.
     dtype, name : str
         The source's dtype, kept in the result, and its name, for messages.
     progress : callable or None
@@ -144,27 +111,26 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "paper", exp_bia
     if codec.is_fp16:
         return PackedMatrix(codec, w.shape, to_half(w, name).view(np.uint16), dtype=dtype)
 
-    bias, scales = 0, None
-    if codec.row_scales:
-        rms = np.sqrt(row_energy(w) / w.shape[1])
-        start = np.maximum(SCALE_START * rms / codec.denominator, SMALLEST_SCALE)
-        scales = np.where(rms > 0, start, 1).astype(np.float32)
-    else:
+    bias = 0
+    if not codec.row_scales:
         bias = exponent_bias(w) if exp_bias == "auto" else int(exp_bias)
-
+        largest = float(np.abs(w).max())
+        if largest > LARGEST_WEIGHT * 2.0**bias:
+            raise SeedLMError(f"{name}: the exponent bias {bias} is too small for the weight {largest:g}:"
+                              " expected auto or a larger one")  # fmt: skip
     nb = codec.blocks(w.shape[1])
     words = np.empty((len(w), nb), np.uint64)
-    searcher = None
-    for chunk in _row_chunks(codec, w.shape):
-        blocks = blocks_of(codec, w[chunk])
-        unit = None if scales is None else np.repeat(scales[chunk].astype(np.float64), nb)
-        problem = Problem(codec, np.ldexp(blocks, -bias), encoder, unit)
-        searcher = searcher or make_engine(problem, engine)
-        words[chunk] = searcher.run(problem).words(codec).reshape(-1, nb)
+    scales = np.empty(len(w), np.float32) if codec.row_scales else None
+    step = max(1, SLICE // nb) if importance is None else WEIGHTED_ROWS
+    for start in range(0, len(w), step):
+        part = slice(start, min(start + step, len(w)))
+        words[part], found = encode_rows(
+            w[part], codec, encoder, bias=bias, importance=importance, engine=engine, threads=threads
+        )
+        if scales is not None:
+            scales[part] = found
         if progress:
-            progress(chunk.stop * nb, words.size)
-    if scales is not None:
-        scales = refit(codec, w, words, scales)
+            progress(part.stop * nb, words.size)
     return PackedMatrix(codec, w.shape, words, scales, bias, dtype)
 
 

@@ -58,6 +58,7 @@ class NumbaEngine:
         C, P, K = codec.C, codec.P, codec.K
         self.order = cycle(K, (C + 1) * P)
         self.half = 1 << (K - 1)
+        self.width = np.zeros(C)
         everything = np.arange(codec.seeds)
         # The structured bound needs equal importance, a table of 2**C entries, and a register long enough
         # that most seeds are within its margin.
@@ -69,7 +70,7 @@ class NumbaEngine:
             self.signs, self.constants = np.zeros(1, np.int32), np.zeros(0, np.float32)
             direct = everything
         bases = np.empty((len(direct), P * C), np.float32)
-        rank = projectors((0,) * P, (0,) * C, self.order, self.half, self.metric, direct, bases)
+        rank = projectors((0,) * P, self.width, self.order, self.half, self.metric, direct, bases)
         doubtful = rank < P
         doubtful[doubtful] = rank[doubtful] < ranks(codec, self.order[direct[doubtful]], self.importance > 0)
         self.always = direct[doubtful]
@@ -109,7 +110,7 @@ class NumbaEngine:
 
         def unit(part: np.ndarray) -> int:
             return search(
-                (0,) * codec.P, (0,) * codec.C, blocks, problem.denominator, self.metric, codec.exponent_min,
+                (0,) * codec.P, self.width, blocks, problem.denominator, self.metric, codec.exponent_min,
                 codec.exponent_max, problem.encoder == "optimal", part, self.order, self.half, self.signs,
                 self.constants, SLACK, self.direct, self.bases, self.direct_slack, self.always, start, found,
             )  # fmt: skip

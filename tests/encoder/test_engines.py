@@ -1,18 +1,20 @@
 """The engines against the plain search, and the plain search against literal code."""
 
 import itertools
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 from encoder.engines import make_engine
 from encoder.exhaustive import ExhaustiveSearch
-from encoder.numpy_engine import NumpyEngine
 from encoder.problem import Problem
 from golden.lfsr import step, v_matrix
 from golden.params import codec
 from golden.words import pack, unpack, weights_int
 from tests.encoder.cases import literal_quantise, mixed_blocks
+
+ENGINES = ["numpy", pytest.param("numba", marks=pytest.mark.skipif(find_spec("numba") is None, reason="no numba"))]
 
 
 def problem_of(name, blocks, encoder="paper", **kwargs):
@@ -49,33 +51,81 @@ def test_plain_search_against_literal_code(name, rng):
         assert found.err[i] == pytest.approx(err, rel=1e-9)
 
 
-@pytest.mark.parametrize(("name", "count"), [("seedlm4", 2000), ("seedlm3", 120)])
+def with_units(name, blocks, encoder="paper"):
+    """A problem whose units, where the codec has row scales, suit the blocks well or not so well."""
+    c = codec(name)
+    unit = None
+    if c.row_scales:
+        rms = np.maximum(np.sqrt((blocks**2).mean(axis=1)), 1e-3)
+        unit = (np.resize([0.15, 0.28, 0.5], len(blocks)) * rms / c.denominator).astype(np.float32).astype(float)
+    return problem_of(name, blocks, encoder, unit=unit)
+
+
+@pytest.mark.parametrize(("name", "count"), [("seedlm4", 2000), ("seedlm3", 100), ("seedlm4r", 100), ("seedlm3r", 100)])
 def test_paper_equals_plain_search(name, count, rng):
-    problem = problem_of(name, mixed_blocks(codec(name), count, rng))
+    problem = with_units(name, mixed_blocks(codec(name), count, rng))
     assert len(problem) >= count
+    expected = ExhaustiveSearch(problem).run(problem)
+    for engine in ("numpy", "numba") if find_spec("numba") else ("numpy",):
+        equal(make_engine(problem, engine).run(problem), expected, problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seedlm4", "seedlm3", "seedlm4r", "seedlm3r"])
+def test_paper_equals_plain_search_on_many_blocks(name, rng):
+    problem = with_units(name, mixed_blocks(codec(name), 20000, rng))
     equal(make_engine(problem).run(problem), ExhaustiveSearch(problem).run(problem), problem)
 
 
+@pytest.mark.skipif(find_spec("numba") is None, reason="no numba")
+@pytest.mark.parametrize("name", ["seedlm4", "seedlm3", "seedlm4r", "seedlm3r", "c8p2k14b1", "c7p1k10b3", "c9p6k7b0r"])
+def test_optimum_is_the_same_in_both_engines(name, rng):
+    blocks = mixed_blocks(codec(name), 60, rng)
+    # Far beyond the largest words all leaves of the tree are alike: correct, but slow in NumPy.
+    problem = with_units(name, blocks[np.abs(blocks).max(axis=1) < 1e3], "optimal")
+    equal(make_engine(problem, "numba").run(problem), make_engine(problem, "numpy").run(problem), problem)
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="no numba")
+def test_threads_do_not_show(rng):
+    problem = problem_of("seedlm4", rng.standard_t(3, (100, 8)), "optimal")
+    expected = make_engine(problem, "numba", 1).run(problem)
+    for threads in (2, 5):
+        equal(make_engine(problem, "numba", threads).run(problem), expected, problem)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_known_words_do_not_change_the_result(engine, rng):
+    problem = problem_of("c8p3k12b4", rng.normal(0, 1, (60, 8)), "optimal")
+    expected = make_engine(problem, engine).run(problem)
+    paper = problem_of("c8p3k12b4", problem.blocks.T)
+    known = make_engine(paper, engine).run(paper)
+    equal(make_engine(problem, engine).run(problem, known), expected, problem)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["c8p3k10b4", "c4p4k8b2", "c3p5k9b0", "c12p5k11b1", "c8p4k12b0r"])
-def test_paper_equals_plain_search_for_other_codecs(name, rng):
+def test_paper_equals_plain_search_for_other_codecs(name, engine, rng):
     c = codec(name)
     blocks = mixed_blocks(c, 100, rng)
     unit = 0.25 * rng.random(len(blocks)).astype(np.float32).astype(float) / c.denominator if c.row_scales else None
     problem = problem_of(name, blocks, unit=unit)
-    equal(make_engine(problem).run(problem), ExhaustiveSearch(problem).run(problem), problem)
+    equal(make_engine(problem, engine).run(problem), ExhaustiveSearch(problem).run(problem), problem)
 
 
-def test_importance_equals_plain_search(rng):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_importance_equals_plain_search(engine, rng):
     importance = np.array([1, 0.1, 4, 0, 1e-3, 2, 7, 1.5])
     problem = problem_of("c8p3k12b4", mixed_blocks(codec("c8p3k12b4"), 100, rng), importance=importance)
-    equal(make_engine(problem).run(problem), ExhaustiveSearch(problem).run(problem), problem)
+    equal(make_engine(problem, engine).run(problem), ExhaustiveSearch(problem).run(problem), problem)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("start", [0.9999, 0.5])
-def test_start_decides_the_time_only(start, rng):
-    name = "c8p3k12b4"
+@pytest.mark.parametrize("name", ["c8p3k12b4", "c8p3k14b4"])  # the second with the structured bound
+def test_start_decides_the_time_only(name, start, engine, rng):
     problem = problem_of(name, mixed_blocks(codec(name), 200, rng))
-    engine = NumpyEngine(problem, start)
+    engine = type(make_engine(problem, engine))(problem, start)
     equal(engine.run(problem), ExhaustiveSearch(problem).run(problem), problem)
     if start > 0.99:
         assert engine.second_sweeps > 100
@@ -96,13 +146,14 @@ def literal_optimum(c, w, unit=1.0):
     return best
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["c4p2k5b4", "c5p3k4b2", "c6p3k6b0r"])
-def test_optimum_against_all_words(name, rng):
+def test_optimum_against_all_words(name, engine, rng):
     c = codec(name)
     unit = 0.25 * 0.5 / c.denominator if c.row_scales else 1.0
     w = rng.normal(0, 0.5, (8, c.C))
     problem = problem_of(name, w, "optimal", unit=np.full(len(w), unit))
-    found = make_engine(problem).run(problem)
+    found = make_engine(problem, engine).run(problem)
     for i in range(len(w)):
         err, seed, _, _ = literal_optimum(c, w[i], unit)
         assert found.err[i] == pytest.approx(err, rel=1e-9)

@@ -2,19 +2,21 @@ import numpy as np
 import pytest
 
 from encoder import compress_matrix, encode_blocks, relative_error
-from encoder.matrix import exponent_bias, refit
+from encoder.matrix import exponent_bias
+from encoder.rows import RowSearch, encode_rows
 from golden.errors import SeedLMError
 from golden.matrix import PackedMatrix
 from golden.params import codec
 
 
-@pytest.mark.parametrize(("name", "rows", "low", "high"), [
-    ("seedlm4", 64, 0.122, 0.124), ("seedlm3", 24, 0.222, 0.230),
-    ("seedlm4r", 8, 0.085, 0.091), ("seedlm3r", 8, 0.181, 0.190),
+@pytest.mark.parametrize(("name", "encoder", "rows", "low", "high"), [
+    ("seedlm4", "paper", 48, 0.122, 0.124), ("seedlm3", "paper", 24, 0.222, 0.230),
+    ("seedlm4", "optimal", 48, 0.118, 0.1195), ("seedlm3", "optimal", 24, 0.215, 0.220),
+    ("seedlm4r", "optimal", 8, 0.083, 0.087), ("seedlm3r", "optimal", 8, 0.172, 0.180),
 ])  # fmt: skip
-def test_relative_error_on_gaussian_weights(name, rows, low, high, rng):
+def test_relative_error_on_gaussian_weights(name, encoder, rows, low, high, rng):
     w = rng.normal(0, 0.02, (rows, 1536)).astype(np.float32)
-    m = compress_matrix(w, codec(name))
+    m = compress_matrix(w, codec(name), encoder)
     m.check()
     assert m.exp_bias == (0 if codec(name).row_scales else -6)
     assert low <= relative_error(w, m) <= high
@@ -30,7 +32,8 @@ def test_padding_columns_and_chunks(rng, monkeypatch):
     assert np.array_equal(words.reshape(7, 2), m.words)
     assert err.sum() == pytest.approx(np.ldexp(((padded - m_padded(m)) ** 2).sum(), -2 * m.exp_bias))
     calls = []
-    monkeypatch.setattr("encoder.matrix.CHUNK", 4)
+    monkeypatch.setattr("encoder.matrix.SLICE", 4)
+    monkeypatch.setattr("encoder.rows.CHUNK", 3)
     again = compress_matrix(w, c, progress=lambda done, total: calls.append((done, total)))
     assert np.array_equal(again.words, m.words)
     assert calls[-1] == (14, 14)
@@ -82,8 +85,63 @@ def test_refit_is_the_least_squares_scale(rng):
     for factor in (0.999, 1.001):
         m.scales *= np.float32(factor)
         assert relative_error(w, m) > base
-        m.scales = refit(c, w, m.words, m.scales)
-    assert relative_error(w, m) == base
+        m.scales = RowSearch(c, w).refit(m.words, m.scales)
+        assert relative_error(w, m) == pytest.approx(base, rel=1e-12)
+
+
+@pytest.mark.parametrize("tails", ["normal", "t"])
+def test_scale_search_beats_a_fine_grid(tails, rng):
+    c = codec("c8p4k10b0r")
+    w = (rng.standard_normal((6, 512)) if tails == "normal" else rng.standard_t(3, (6, 512))).astype(np.float32)
+    m = compress_matrix(w, c)
+    found = ((w - m.decode(np.float64)) ** 2).sum(axis=1)
+    search = RowSearch(c, w)
+    row, column = np.repeat(np.arange(6), 64), np.tile(np.arange(64), 6)
+    grid = []
+    for factor in 2.0 ** np.arange(-3, 1, 0.125):
+        scales = (factor * np.sqrt((w.astype(float) ** 2).mean(axis=1)) / c.denominator).astype(np.float32)
+        grid.append(search.search(row, column, scales)[1].reshape(6, 64).sum(axis=1))
+    best = np.min(grid, axis=0)  # of 32 scales, so partly luck
+    assert found.sum() <= 1.015 * best.sum()
+    assert (found <= 1.05 * best).all()
+
+
+@pytest.mark.parametrize("name", ["c8p3k10b4", "c8p4k10b0r"])
+def test_rows_are_independent(name, rng):
+    c = codec(name)
+    w = rng.standard_t(3, (9, 100)).astype(np.float32)
+    importance = rng.random(100)
+    for options in ({}, {"importance": importance}):
+        words, scales = encode_rows(w, c, **options)
+        if c.row_scales and options:
+            continue  # the blocks that scales are judged by are then chosen for all rows together
+        for part in (slice(0, 4), slice(4, 9), slice(8, 9)):
+            some, its_scales = encode_rows(w[part], c, **options)
+            assert np.array_equal(some, words[part])
+            assert scales is None or np.array_equal(its_scales, scales[part])
+
+
+def weighted_error(w, m, importance):
+    return (importance * (w - m.decode(np.float64)) ** 2).sum()
+
+
+@pytest.mark.parametrize("name", ["c8p3k10b4", "c8p4k10b0r"])
+def test_importance(name, rng):
+    c = codec(name)
+    w = rng.standard_normal((12, 60)).astype(np.float32)
+    plain = compress_matrix(w, c)
+    assert np.array_equal(compress_matrix(w, c, importance=np.full(60, 2.5)).words, plain.words)
+    importance = rng.lognormal(0, 1.5, 60)
+    importance[:9] = 0
+    weighted = compress_matrix(w, c, importance=importance)
+    assert weighted_error(w, weighted, importance) < 0.8 * weighted_error(w, plain, importance)
+    assert not weighted.words[:, 0].any()
+
+
+@pytest.mark.parametrize("bad", [np.ones(59), np.full(60, -1.0), np.full(60, np.nan)])
+def test_bad_importance(bad):
+    with pytest.raises(SeedLMError, match="importance must be 60 finite non-negative numbers"):
+        compress_matrix(np.ones((2, 60), np.float32), codec("c8p3k8b4"), importance=bad)
 
 
 def test_half(rng):
@@ -108,6 +166,11 @@ def test_weights_that_are_not_finite(bad):
 def test_unknown_options(options):
     with pytest.raises(SeedLMError, match=r"expected|must be"):
         compress_matrix(np.ones((1, 8), np.float32), codec("c8p3k8b4"), **options)
+
+
+def test_bias_too_small_for_the_weights():
+    with pytest.raises(SeedLMError, match="tensor z: the exponent bias 0 is too small for the weight 1e\\+30"):
+        compress_matrix(np.full((1, 8), 1e30, np.float32), codec("c8p3k8b4"), exp_bias=0, name="tensor z")
 
 
 def test_not_a_matrix():
