@@ -1,0 +1,291 @@
+"""The whole accelerator on the simulated memory: results, errors, and what it costs, against the golden product."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+
+from golden.matrix import PackedMatrix
+from golden.params import Config, codec
+from golden.product import product
+from hdl.registers import CATEGORIES, ErrorCode
+from host.driver import AcceleratorError
+from sim.accelerator import Accelerator
+from tests.golden.corners import corner_matrix, corner_vectors
+
+NAN = 0x7FC00000
+SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 8}
+CODECS = ["seedlm4", "seedlm3r"]
+SLOW_CODECS = ["fp16", "seedlm3", "seedlm4r", "c8p4k16b4", "c8p3k20b0"]
+ALL_CODECS = [*CODECS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_CODECS)]
+
+
+@pytest.fixture(scope="module")
+def seed():
+    value = int(os.environ.get("SEEDLM_TEST_SEED", random.randrange(1 << 31)))
+    print(f"rerun with SEEDLM_TEST_SEED={value}")
+    return value
+
+
+@pytest.fixture(scope="module", params=ALL_CODECS)
+def accelerator(request):
+    """One small accelerator per codec, used by all tests of the module; each test leaves it idle."""
+    with Accelerator(Config(codec=codec(request.param), **SMALL), memory="ideal", timeout=2_000_000) as device:
+        yield device
+
+
+@pytest.fixture
+def fresh(accelerator):
+    """The accelerator with an ideal memory, no stalls, no faults."""
+    accelerator.simulation.clear_rules()
+    accelerator.simulation.stall(0)
+    accelerator.simulation.configure("ideal")
+    accelerator.reset()
+    return accelerator
+
+
+def bits(y):
+    return np.asarray(y, np.float32).view(np.uint32)
+
+
+def assert_equal(got, expected):
+    assert np.array_equal(bits(got), bits(expected)), f"{(bits(got) != bits(expected)).sum()} of {len(expected)} differ"
+
+
+def random_product(device, rng, rows, cols, *, corners=False):
+    """A matrix on the device, the matrix, and a vector."""
+    kind = device.config.codec
+    matrix = corner_matrix(kind, rows, cols, rng) if corners else PackedMatrix.random(kind, rows, cols, rng)
+    x = rng.standard_normal(cols).astype(np.float16)
+    return device.load_matrix(matrix), matrix, x
+
+
+def fence(device, matrix, vector, results):
+    """Only the regions of this product may be touched: (address, bytes) of each."""
+    sim, config = device.simulation, device.config
+    rows, cols, beat = matrix.rows, matrix.cols, config.beat_bytes
+    sim.allow(matrix.address, matrix.address + config.image_beats(rows, cols) * beat)
+    sim.allow(vector.address, vector.address + config.activation_beats(cols) * beat)
+    if matrix.scales is not None:
+        sim.allow(matrix.scales, matrix.scales + config.scale_beats(rows) * beat)
+    # Whole beats here; the bytes behind the last row are the guard that the test looks at.
+    sim.allow(results, results + config.result_beats(rows) * beat, write=True)
+
+
+SHAPES = [(1, 1), (1, 8), (4, 9), (5, 8), (3, 2048), (16, 64), (17, 100), (130, 33), (300, 7), (64, 512)]
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize("memory", ["ideal", "ddr3"])
+def test_shapes(fresh, memory, stall, seed):
+    """Every shape, also with random pauses on every AXI channel; nothing outside of the regions is touched."""
+    fresh.simulation.stall(stall, seed=seed)
+    fresh.simulation.configure(memory)
+    fresh.reset()
+    rng = np.random.default_rng(seed)
+    for rows, cols in SHAPES:
+        with fresh.scratch():
+            matrix, golden, x = random_product(fresh, rng, rows, cols)
+            vector = fresh.load_activations(x)
+            results = fresh.allocate(4 * rows + 4096)
+            guard = rng.integers(0, 256, 4 * rows + 4096, np.uint8)
+            fresh.transport.mem_write(results, guard)
+            fence(fresh, matrix, vector, results)
+            fresh.submit(weights=matrix.address, activations=vector.address, results=results, scales=matrix.scales or 0,
+                         rows=rows, cols=cols, scale=matrix.scale)  # fmt: skip
+            assert fresh.wait() == [ErrorCode.NONE]
+            fresh.simulation.step(200)  # nothing extra comes
+            after = fresh.transport.mem_read(results, guard.size)
+            assert_equal(after[: 4 * rows].view(np.float32), product(golden, x))
+            assert np.array_equal(after[4 * rows :], guard[4 * rows :])
+            fresh.simulation.clear_rules()
+
+
+def test_corner_values(fresh, seed):
+    """Seed 0, coefficients of -8, extreme exponents and scales; subnormal, zero, -0 and largest activations."""
+    rng = np.random.default_rng(seed)
+    matrix = corner_matrix(fresh.config.codec, 37, 203, rng)
+    handle = fresh.load_matrix(matrix)
+    vectors = [x for x in corner_vectors(203, rng) if np.isfinite(x).all()]
+    assert len(vectors) >= 4
+    for outcome, x in zip(fresh.products([(handle, x) for x in vectors]), vectors, strict=True):
+        assert outcome.code is ErrorCode.NONE
+        assert_equal(outcome.y, product(matrix, x))
+
+
+def test_scales(fresh, seed):
+    """The product's scale is any finite binary32: subnormal results, overflow, signed zeros."""
+    rng = np.random.default_rng(seed)
+    handle, matrix, x = random_product(fresh, rng, 21, 40)
+    if fresh.config.codec.row_scales:
+        pytest.skip("row scales: covered by test_corner_values")
+    scales = [1e-45, -1e-40, 3.4e38, -3.4e38, 0.0, -0.0, 1.17549435e-38, 7.0]
+    for outcome, scale in zip(fresh.products([(handle, x, s) for s in scales]), scales, strict=True):
+        with np.errstate(over="ignore"):
+            assert_equal(outcome.y, product(matrix, x, scale=scale))
+
+
+@pytest.mark.parametrize("memory", ["ideal", "ddr3"])
+def test_queue(fresh, memory, seed):
+    """More products than the queue holds, some with the activations of the one before."""
+    fresh.simulation.configure(memory)
+    fresh.reset()
+    rng = np.random.default_rng(seed)
+    cols = 96
+    handles = [random_product(fresh, rng, rows, cols)[:2] for rows in (1, 40, 7, 65)]
+    vectors = [rng.standard_normal(cols).astype(np.float16) for _ in range(3)]
+    order = [(i % 4, i // 2 % 3) for i in range(20)]
+    outcomes = fresh.products([(handles[h][0], vectors[v]) for h, v in order])
+    for outcome, (h, v) in zip(outcomes, order, strict=True):
+        assert outcome.code is ErrorCode.NONE
+        assert_equal(outcome.y, product(handles[h][1], vectors[v]))
+    # Half of the products used the vector that was there.
+    assert fresh.counters()["activation_beats"] == 10 * fresh.config.activation_beats(cols)
+
+
+def test_same_activations_without_load(fresh, seed):
+    """After a reset there is nothing to be the same as."""
+    handle, _, _ = random_product(fresh, np.random.default_rng(seed), 4, 8)
+    fresh.submit(weights=handle.address, activations=0, results=fresh.allocate(64), rows=4, cols=8,
+                 scales=handle.scales or 0, scale=1.0, same=True)  # fmt: skip
+    with pytest.raises(AcceleratorError, match="DESCRIPTOR"):
+        fresh.wait()
+
+
+@pytest.mark.parametrize("region", ["weights", "activations", "results", "scales"])
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_bus_error(fresh, region, where, seed):
+    """An error response in a product: its code, no further product until it is cleared, then good products."""
+    rng = np.random.default_rng(seed)
+    rows, cols = 50, 300
+    handle, matrix, x = random_product(fresh, rng, rows, cols)
+    vector, sim = fresh.load_activations(x), fresh.simulation
+    results = [fresh.allocate(4 * rows) for _ in range(3)]
+    if region == "scales" and handle.scales is None:
+        pytest.skip("no row scales")
+    config = fresh.config
+    low, beats = {
+        "weights": (handle.address, config.image_beats(rows, cols)),
+        "activations": (vector.address, config.activation_beats(cols)),
+        "results": (results[1], config.result_beats(rows)),
+        "scales": (handle.scales, config.scale_beats(rows)),
+    }[region]
+    address = low + round(where * (beats - 1)) * config.beat_bytes
+    common = {"weights": handle.address, "activations": vector.address, "rows": rows, "cols": cols,
+              "scales": handle.scales or 0, "scale": handle.scale}  # fmt: skip
+    fresh.submit(**common, results=results[0])
+    assert fresh.wait() == [ErrorCode.NONE]
+    sim.mem_write(results[2], np.full(4 * rows, 0xA5, np.uint8))
+    sim.fault(address, address + config.beat_bytes, write=region == "results", count=1)
+    fresh.submit(**common, results=results[1])
+    fresh.submit(**common, results=results[2])
+    code = ErrorCode.WRITE if region == "results" else ErrorCode[f"READ_{region.upper()}"]
+    with pytest.raises(AcceleratorError, match=code.name):
+        fresh.wait()
+    sim.step(20_000)
+    assert fresh.status()["error"] == 1
+    assert (sim.mem_read(results[2], 4 * rows) == 0xA5).all(), "written before the error was cleared"
+    fresh.clear_error()
+    assert fresh.wait() == [code, ErrorCode.NONE]
+    for address in (results[0], results[2]):
+        assert_equal(sim.mem_read(address, 4 * rows).view(np.float32), product(matrix, x))
+    if region == "weights" and where == 0.0:
+        assert (sim.mem_read(results[1], 4 * rows).view(np.uint32) == NAN).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("position", [0, 57, 299])
+def test_nonfinite_activation(fresh, value, position, seed):
+    """Every output is the quiet NaN; the same vector again fails again; the next good one is good."""
+    rng = np.random.default_rng(seed)
+    handle, matrix, x = random_product(fresh, rng, 22, 300)
+    bad = x.copy()
+    bad[position] = value
+    outcomes = fresh.products([(handle, bad), (handle, bad), (handle, x)])
+    assert [o.code for o in outcomes] == [ErrorCode.NONFINITE, ErrorCode.NONFINITE, ErrorCode.NONE]
+    assert all((bits(o.y) == NAN).all() for o in outcomes[:2])
+    assert_equal(outcomes[2].y, product(matrix, x))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rows": 0}, {"cols": 0}, {"cols": 2049}, {"rows": (1 << 20) + 1}, {"weights": 4096 + 64}, {"results": 32},
+     {"activations": 1}, {"weights": (1 << 34) - 4096}, {"weights": 1 << 40}],
+    ids=str,
+)  # fmt: skip
+def test_bad_descriptor(fresh, change, seed):
+    """A product that makes no sense touches no memory; the one after it runs."""
+    handle, matrix, x = random_product(fresh, np.random.default_rng(seed), 200, 300)
+    vector = fresh.load_activations(x)
+    good = {"weights": handle.address, "activations": vector.address, "results": fresh.allocate(800), "rows": 200,
+            "cols": 300, "scales": handle.scales or 0, "scale": handle.scale}  # fmt: skip
+    before = fresh.simulation.counters()
+    fresh.submit(**good | change)
+    with pytest.raises(AcceleratorError, match="DESCRIPTOR"):
+        fresh.wait()
+    fresh.simulation.step(1000)
+    after = fresh.simulation.counters()
+    assert (after["read_beats"], after["write_beats"]) == (before["read_beats"], before["write_beats"])
+    fresh.clear_error()
+    fresh.submit(**good)
+    assert fresh.wait()[-1] is ErrorCode.NONE
+    assert_equal(fresh.simulation.mem_read(good["results"], 800).view(np.float32), product(matrix, x))
+
+
+@pytest.mark.parametrize("when", [3, 40, 77, 150, 400, 700])
+def test_reset_in_a_product(fresh, when, seed):
+    rng = np.random.default_rng(seed)
+    handle, matrix, x = random_product(fresh, rng, 60, 250)
+    vector, results = fresh.load_activations(x), fresh.allocate(240)
+    fresh.submit(weights=handle.address, activations=vector.address, results=results, rows=60, cols=250,
+                 scales=handle.scales or 0, scale=handle.scale)  # fmt: skip
+    fresh.simulation.step(when)
+    fresh.reset()
+    assert_equal(fresh.product(handle, x), product(matrix, x))
+
+
+@pytest.mark.parametrize("memory", ["ideal", "ddr3"])
+def test_counters_explain_every_cycle(fresh, memory, seed):
+    fresh.simulation.configure(memory)
+    fresh.reset()
+    handle, _, x = random_product(fresh, np.random.default_rng(seed), 100, 500)
+    fresh.products([(handle, x)])
+    counters, config = fresh.counters(), fresh.config
+    assert sum(counters[name] for name in CATEGORIES) == counters["cycles"]
+    assert counters["streaming"] == counters["steps"] == config.steps(100, 500)
+    assert counters["weight_beats"] == config.image_beats(100, 500)
+    assert counters["activation_beats"] == config.activation_beats(500)
+    assert counters["scale_beats"] == config.scale_beats(100)
+    assert counters["result_beats"] == config.result_beats(100)
+    moved = fresh.simulation.counters()
+    assert moved["read_beats"] == sum(counters[f"{n}_beats"] for n in ("weight", "activation", "scale"))
+
+
+@pytest.fixture(scope="module")
+def full():
+    """The accelerator as it is shipped: 16 lanes, 512 bits."""
+    with Accelerator(Config(), memory="ideal", timeout=2_000_000) as device:
+        yield device
+
+
+def test_one_step_per_clock(full, seed):
+    """1024 x 1024 on the ideal memory: at most 3 % more cycles than beats of weights and activations."""
+    full.simulation.configure("ideal")
+    full.reset()
+    handle, matrix, x = random_product(full, np.random.default_rng(seed), 1024, 1024)
+    assert_equal(full.product(handle, x), product(matrix, x))
+    counters = full.counters()
+    assert counters["weight_beats"] == 8192
+    assert counters["cycles"] <= 1.03 * (8192 + counters["activation_beats"])
+
+
+def test_largest_shapes(full, seed):
+    """2048 x 2048 on the DDR3, and rows and columns that fill neither lanes nor blocks."""
+    full.simulation.configure("ddr3")
+    full.reset()
+    rng = np.random.default_rng(seed)
+    for rows, cols in [(2048, 2048), (1001, 1023), (15, 4093), (1, 1)]:
+        with full.scratch():
+            handle, matrix, x = random_product(full, rng, rows, cols)
+            assert_equal(full.product(handle, x), product(matrix, x))
