@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -51,7 +52,8 @@ SHAPES = (
 )  # fmt: skip
 QUICK_SHAPES = ((192, 512), (1024, 1024), (4096, 4096))
 QUICK_CODECS = ("fp16", "seedlm4")
-MEMORIES = ("ideal", "ddr3")
+MEMORIES = ("ideal", "ddr3", "litedram")
+DEFAULT_MEMORIES = ("ideal", "ddr3")
 OPTIONS: dict[str, int] = {}  # of every build, besides the codec
 QUEUED_SHAPE = (512, 192)
 QUEUED_PRODUCTS = 10
@@ -79,8 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"this codec and fp16 only (may be repeated): {CODEC_HELP}",
     )  # fmt: skip
     parser.add_argument(
-        "--memory", choices=MEMORIES, action="append", help="this memory only (may be repeated; default: both)"
-    )
+        "--memory", choices=MEMORIES, action="append",
+        help="this memory only (may be repeated; default: ideal and ddr3); litedram needs make litedram",
+    )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of weights and activations (default: 0)")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out/bench"), help="where the files go (default: out/bench)"
@@ -150,14 +153,21 @@ class Bench:
         with self.console.progress("cycles", total) as advance:
             for config in self.configs:
                 self.console.hint(f"{config.codec}: preparing the simulation (compiled once, then kept)")
-                with Accelerator(config, memory=self.memories[0]) as device:
-                    for memory in self.memories:
-                        for rows, cols, products in self.jobs:
+                for memories in self._by_controller():
+                    with Accelerator(config, memory=memories[0]) as device:
+                        for memory, (rows, cols, products) in itertools.product(memories, self.jobs):
                             # From reset: every row finds the refresh timer in the same state as its reader does.
                             device.simulation.configure(memory)
                             device.reset()
                             self._one(device, readers, rows, cols, products, advance)
                             save(len(self.rows))
+
+    def _by_controller(self) -> list[list[str]]:
+        """The memories that one build serves, build by build."""
+        from sim.memory import memory
+
+        groups = itertools.groupby(self.memories, lambda name: memory(name).controller)
+        return [list(group) for _, group in groups]
 
     def _one(self, device, readers: Readers, rows: int, cols: int, products: int, advance: Progress) -> None:
         from sim.benchmark import measure
@@ -206,7 +216,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     shapes = args.shape or list(QUICK_SHAPES if args.quick else SHAPES)
     codecs = args.codec or [CODECS[name] for name in (QUICK_CODECS if args.quick else CODECS)]
-    memories = [name for name in MEMORIES if name in (args.memory or MEMORIES)]
+    memories = [name for name in MEMORIES if name in (args.memory or DEFAULT_MEMORIES)]
     bench = Bench(
         list(dict.fromkeys(shapes)), list(dict.fromkeys(codecs)), memories, queued=not args.shape, seed=args.seed,
         console=console, **OPTIONS,
@@ -225,6 +235,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 path.write_text(text)
 
     bench.run(save)
+    if not args.shape:
+        from sim.speed import speed
+
+        console.hint("simulation speed")
+        report["simulation_speed"] = speed(seed=args.seed)
+        save(0)
     console.json(report)
     for target in report["targets"]:
         number = "{:.4f}" if target["at_least"] > 1 else "{:.2%}"
@@ -232,6 +248,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
             f"{'met   ' if target['met'] else 'MISSED'}  {target['what']}: {number.format(target['measured'])}"
             f" (at least {number.format(target['at_least'])})"
         )
+    if "simulation_speed" in report:
+        console.print(f"{report['simulation_speed']['what']}:")
+        for name, figure in report["simulation_speed"]["cycles_per_second"].items():
+            console.print(f"{figure:>11,}  {name}")
     files = ["bench.json", "bench.md"]
     try:
         files += draw(report["rows"], args.out)

@@ -63,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scale of the product, rounded to binary32 (default: the tensor's own; none with row scales)",
     )  # fmt: skip
     parser.add_argument(
-        "--memory", choices=["ddr3", "ideal"], default="ddr3",
-        help="ddr3: DDR3-1600 with refresh (default); ideal: the same without refresh",
+        "--memory", choices=["ddr3", "ideal", "litedram"], default="ddr3",
+        help="ddr3: DDR3-1600 with refresh (default); ideal: the same without refresh; litedram: DDR3-1600 behind"
+        " LiteDRAM's controller (needs make litedram)",
     )  # fmt: skip
     parser.add_argument(
         "--wave", metavar="OUT.fst", type=Path, help="write waves of the whole run (another, slower build)"
@@ -163,7 +164,7 @@ def measure(
     matrix, x, scale
         As for `golden.product.product`.
     memory : str
-        ``ddr3`` or ``ideal``.
+        ``ddr3``, ``ideal`` or ``litedram``.
     wave : Path, optional
         Write waves there.
 

@@ -10,10 +10,10 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from .memory import DDR3, IDEAL, Memory
+from .memory import DDR3, IDEAL, LITEDRAM, Memory
 from .simulation import Simulation, reader_verilog
 
-__all__ = ["CASES", "Case", "Reader", "Reading", "run_case"]
+__all__ = ["CASES", "LITEDRAM_CASES", "Case", "Reader", "Reading", "run_case"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ CASES = (
     Case("sequential, ideal memory", IDEAL, None),
     Case("sequential, DDR3-1866", DDR3.but(clock_mhz=1866.667 / 8), None),
 )
+LITEDRAM_CASES = (Case("sequential, LiteDRAM", LITEDRAM, 88.6),)
 
 
 def run_case(case: Case, beats: int = 200_000) -> tuple[Reading, float]:
@@ -102,9 +103,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sim.bench_memory", description=__doc__.splitlines()[0])
     parser.add_argument("--beats", type=int, default=500_000, help="beats to read in each case (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--litedram", action="store_true", help="LiteDRAM's controller instead of the model")
     options = parser.parse_args()
     rows = []
-    for case in CASES:
+    for case in LITEDRAM_CASES if options.litedram else CASES:
         reading, speed = run_case(case, options.beats)
         rows.append(
             {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from golden.errors import SeedLMError
 
-__all__ = ["DDR3", "IDEAL", "MEMORIES", "Memory", "memory"]
+__all__ = ["DDR3", "IDEAL", "LITEDRAM", "MEMORIES", "Memory", "memory"]
 
 CLOCKS_PER_CYCLE = 4  # DRAM clocks in a cycle of the controller (4:1)
 BURST_CLOCKS = 4  # BL8
@@ -28,9 +28,13 @@ class Memory:
         Address map with the bank on top; otherwise row, bank, column from the top.
     clock_mhz : float
         The controller's clock: an eighth of the data rate.
+    controller : str
+        "ddr3": the model of ddr3.sv. "litedram": LiteDRAM, which has a clock, chips and an address map of its own
+        (`sim.litedram`); nothing here has an effect on it. Decides what is compiled.
     """
 
     name: str = "ddr3"
+    controller: str = "ddr3"
     refresh: bool = True
     bank_row_column: bool = False
     clock_mhz: float = 200.0
@@ -82,7 +86,8 @@ class Memory:
 
 DDR3 = Memory()
 IDEAL = Memory(name="ideal", refresh=False)
-MEMORIES = {m.name: m for m in (DDR3, IDEAL)}
+LITEDRAM = Memory(name="litedram", controller="litedram")
+MEMORIES = {m.name: m for m in (DDR3, IDEAL, LITEDRAM)}
 
 
 def memory(which: str | Memory) -> Memory:

@@ -19,7 +19,8 @@ import numpy as np
 from golden.errors import SeedLMError
 
 from . import verilator
-from .memory import Memory, memory
+from .memory import Memory
+from .memory import memory as named_memory
 
 __all__ = ["BusError", "Simulation", "SimulationError", "Timeout", "build_system", "reader_verilog"]
 
@@ -47,7 +48,7 @@ class BusError(SimulationError):
 
 def build_system(
     verilog: str, *, dut: str = "SeedLMAccelerator", bus_bits: int = 512, addr_bits: int = 34, row_beats: int = 128,
-    trace: bool = False, threads: int = 1, optimise: str = OPTIMISE,
+    controller: str = "ddr3", trace: bool = False, threads: int = 1, optimise: str = OPTIMISE,
 ) -> Path:  # fmt: skip
     """The shared library of a system around the module `dut` of `verilog`; from the cache or built now.
 
@@ -60,6 +61,8 @@ def build_system(
         Widths of its AXI4 port.
     row_beats : int
         Beats in a DRAM row.
+    controller : str
+        What is behind that port: `Memory.controller`.
     trace : bool
         Build in waves (slower, a separate entry of the cache).
     """
@@ -68,7 +71,8 @@ def build_system(
         verilog={
             "shared.vlt": _shared(verilog),
             "dut.sv": verilog,
-            **{n: (FOLDER / n).read_text() for n in ("ddr3.sv", "system.sv")},
+            **_controller(controller, bus_bits),
+            "system.sv": (FOLDER / "system.sv").read_text(),
         },
         cxx={n: (FOLDER / n).read_text() for n in ("harness.cpp", "store.cpp", "store.h")},
         library=True,
@@ -94,6 +98,19 @@ def _shared(verilog: str) -> str:
     names = [n for n, size in modules.items() if uses[n] >= SHARED_INSTANCES and size >= SHARED_SIZE]
     lines = [f'no_inline -module "{name.removeprefix(chr(92))}"' for name in names]
     return "\n".join(["`verilator_config", *lines, ""])
+
+
+def _controller(name: str, bus_bits: int) -> dict[str, str]:
+    """Verilog with the module `ddr3`: file name to text."""
+    if name == "ddr3":
+        return {"ddr3.sv": (FOLDER / "ddr3.sv").read_text()}
+    if name != "litedram":
+        raise SimulationError(f"unknown memory controller {name!r}: expected ddr3 or litedram")
+    if bus_bits != 512:
+        raise SimulationError(f"LiteDRAM is generated with a bus of 512 bits, not {bus_bits}")
+    from .litedram import litedram_verilog
+
+    return {"core.v": litedram_verilog(), "litedram.sv": (FOLDER / "litedram.sv").read_text()}
 
 
 def reader_verilog() -> str:
@@ -145,7 +162,7 @@ class Simulation:
     verilog : str
         Verilog with the module `dut`.
     memory : str or Memory
-        "ddr3", "ideal" or own settings.
+        "ddr3", "ideal", "litedram" or own settings.
     trace : bool
         Build the model with waves, so that `trace_open` works.
     check_bus : bool
@@ -166,7 +183,8 @@ class Simulation:
     ) -> None:  # fmt: skip
         self._handle = None
         self.check_bus = check_bus
-        self._lib = _library(build_system(verilog, trace=trace, **build))  # type: ignore[arg-type]
+        self._controller = named_memory(memory).controller
+        self._lib = _library(build_system(verilog, controller=self._controller, trace=trace, **build))  # type: ignore[arg-type]
         self._handle = self._lib.sim_create()
         self._traced = trace
         self.configure(memory)
@@ -199,8 +217,17 @@ class Simulation:
             raise SimulationError(f"the memory model has no setting {name!r}")
 
     def configure(self, which: str | Memory) -> None:
-        """Change the memory and reset the system; the memory's contents stay."""
-        self.memory = memory(which)
+        """Change the memory and reset the system; the memory's contents stay.
+
+        Raises
+        ------
+        SimulationError
+            Another controller than the one that was compiled.
+        """
+        new = named_memory(which)
+        if new.controller != self._controller:
+            raise SimulationError(f"this simulation was built with {self._controller}, not with {new.controller}")
+        self.memory = new
         for name, value in self.memory.settings().items():
             self._set(name, value)
         self._lib.sim_set_period(self._h, self.memory.period_ps)

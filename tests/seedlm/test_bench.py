@@ -86,11 +86,16 @@ def test_queued_products(small, capsys, monkeypatch):
     monkeypatch.setattr(seedlm.bench, "QUICK_SHAPES", ((8, 8),))
     monkeypatch.setattr(seedlm.bench, "QUICK_CODECS", ("seedlm4",))
     monkeypatch.setattr(seedlm.bench, "QUEUED_SHAPE", (32, 64))
+    speeds = {"what": "cycles per second", "cycles_per_second": {"here": 250_000, "there": 20_000}}
+    monkeypatch.setattr("sim.speed.speed", lambda seed: speeds)
     assert main(["bench", "--quick", "--memory", "ideal", "--out", str(small)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["32x64", "x", "10"]
     assert lines[-1].endswith("cycles.svg")
+    assert "    250,000  here" in lines
     report = json.loads((small / "bench.json").read_text())
+    assert report["simulation_speed"] == speeds
+    assert "| there | 20,000 |" in (small / "bench.md").read_text()
     (queued,) = report["queued"]
     assert (queued["products"], queued["outputs_equal"]) == (10, 320)
     assert "10 queued products" in (small / "bench.md").read_text()
