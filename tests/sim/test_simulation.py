@@ -105,9 +105,11 @@ def test_responses_that_nobody_takes_hold_writes_up():
         s.stall({"b": 0.9}, seed=4)
         s.reset()
         s.mem_write(SOURCE, data)
+        s.fault(TARGET + 16 * 70, TARGET + 16 * 71, write=True)
         begin(s, bursts=100, beats=1)
         s.wait_irq(20_000)
-        assert s.reg_read(0) == DONE
+        assert s.reg_read(0) == DONE | WRITE_ERROR  # no response was lost
+        data[16 * 70 : 16 * 71] = 0
         assert np.array_equal(s.mem_read(TARGET, data.size), data)
 
 
