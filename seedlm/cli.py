@@ -12,12 +12,26 @@ import sys
 from collections.abc import Callable, Sequence
 
 from golden.errors import SeedLMError
-from seedlm import __version__, bench, compress, decompress, generate, image, info, reference, simulate, verilog, vivado
+from seedlm import (
+    __version__,
+    bench,
+    compress,
+    decompress,
+    evaluate,
+    generate,
+    image,
+    info,
+    project,
+    reference,
+    simulate,
+    verilog,
+    vivado,
+)
 from seedlm.console import Console, complain
 
 __all__ = ["guarded", "main", "parser"]
 
-_VERBS = (compress, info, decompress, reference, simulate, generate, bench, verilog, vivado, image)
+_VERBS = (compress, info, decompress, reference, simulate, generate, evaluate, project, bench, verilog, vivado, image)
 
 _DESCRIPTION = """\
 Compress a model's weights into seeds of a pseudo-random generator, and run the FPGA accelerator
