@@ -48,7 +48,7 @@ def _axes(figure: Figure, title: str, ylabel: str):
 
 def _speedup(figure: Figure, rows: list[dict]) -> None:
     axes = _axes(figure, "Speed-up over FP16 weights on the same engine", "cycles of fp16 / cycles")
-    limits = set()
+    limits = {16 / 4, 16 / 3}  # of 4 and 3 bits per weight
     for (name, memory), points in _series(rows).items():
         points = [row for row in points if row["speedup_vs_fp16"] is not None]
         if name != COMPARED and points:
@@ -58,7 +58,7 @@ def _speedup(figure: Figure, rows: list[dict]) -> None:
     for limit in sorted(limits):
         axes.axhline(limit, color="black", linewidth=0.8, linestyle=":")
         axes.annotate(f"limit {limit:.3g}", (0.01, limit), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
-    axes.set_ylim(bottom=1)
+    axes.set_ylim(1, 1.06 * max(limits))
     axes.legend(fontsize=8)
 
 
