@@ -154,7 +154,7 @@ def _one_thread() -> Iterator[None]:
     """A process started here uses one thread for NumPy's matrix products."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
-    os.environ.update({name: "1" for name in names})
+    os.environ.update(dict.fromkeys(names, "1"))
     try:
         yield
     finally:

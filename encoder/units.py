@@ -166,7 +166,7 @@ def prepare(tensor: RawTensor, codec: Codec, exp_bias: int | str = "auto", name:
         part = tensor.rows(start, start + step)
         digest.update(part.data)
         w = part.array()
-        high = np.maximum(w.max(), -w.min())  # NaN if there is one
+        high = float(np.maximum(w.max(), -w.min()))  # NaN if there is one
         if not np.isfinite(high) or (codec.is_fp16 and high >= FP16_LIMIT):
             good = np.isfinite(w)
             if good.all():

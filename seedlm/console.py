@@ -27,6 +27,17 @@ def human_bytes(n: int) -> str:
     return f"{n} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def human_time(seconds: float) -> str:
+    """A time for a reader: 0.4 s, 83 s, 12 min, 3.4 h, 5.1 days."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 def by(shape: Sequence[int]) -> str:
     """A shape for a reader: 3 x 4."""
     return " x ".join(map(str, shape)) or "scalar"

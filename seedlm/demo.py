@@ -66,7 +66,7 @@ def demo() -> int:
     include = [word for name in TENSORS for word in ("--include", name)]
 
     try:
-        compressed = command("compress", MODEL, packed, *include)["tensors"][tensor]
+        compressed = command("compress", MODEL, packed, "--codec", "seedlm4", *include)["tensors"][tensor]
         command("verilog", "--out", OUT / "rtl")
         runs = {memory: command("sim", packed, "--tensor", tensor, "--memory", memory) for memory in ("ddr3", "ideal")}
         print(f"\nThe same with {LARGE} x {LARGE} weights, so that start and end count for little:")

@@ -347,5 +347,7 @@ def test_interrupted_compression(tmp_path, number, code):
     assert b"Traceback" not in seen
     if number == signal.SIGINT:
         assert seen.count(b"seedlm: interrupted") == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+    # finished units may wait for the same command; nothing else is left
+    rest = {p.name for p in tmp_path.iterdir()} - {"in", "out"}
+    assert all(name.startswith("out.work-") for name in rest)
     assert (tmp_path / "out").read_text() == "older"

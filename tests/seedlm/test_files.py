@@ -55,13 +55,23 @@ def test_compress_text_has_the_same_figures(seedlm, source, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes(), "compression is reproducible"
 
 
-def test_default_codec_is_seedlm4_with_the_paper_s_error(seedlm, tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "codec", "bits", "low", "high"),
+    [
+        ([], "seedlm4r", 4.25, 0.080, 0.0885),
+        (["--codec", "seedlm4"], "seedlm4", 4.0, 0.112, 0.126),  # 0.119 in the mean; these are 256 blocks
+        (["--codec", "seedlm4", "--encoder", "paper"], "seedlm4", 4.0, 0.115, 0.131),  # 0.122 in the mean
+    ],
+)
+def test_presets_have_their_error(seedlm, tmp_path, flags, codec, bits, low, high):
     rng = np.random.default_rng(SEED)
     write_safetensors(tmp_path / "in", {"w": ("F32", (0.02 * rng.standard_normal((16, 128))).astype(np.float32))})
-    entry = seedlm("compress", tmp_path / "in", tmp_path / "out", "--json").report()["tensors"]["w"]
-    assert entry["codec"] == "seedlm4"
-    assert entry["bits_per_weight"] == 4.0
-    assert 0.115 < entry["rel_error"] < 0.131  # 0.123 in the mean; these are 256 blocks
+    report = seedlm("compress", tmp_path / "in", tmp_path / "out", *flags, "--json").report()
+    entry = report["tensors"]["w"]
+    assert report["encoder"] == ("paper" if "paper" in flags else "optimal")
+    assert entry["codec"] == codec
+    assert entry["bits_per_weight"] == bits
+    assert low < entry["rel_error"] < high
 
 
 @pytest.mark.parametrize("codec", ["fp16", "c4p2k6b0r", "c12p4k7b3"])

@@ -1,0 +1,366 @@
+"""compress of whole models: shards, folders, resuming, workers, plans, importance."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder import compress_matrix
+from golden.files import PackedFile, RawTensor, TensorFile, write_packed, write_tensors
+from golden.params import codec
+from tests.seedlm.conftest import QUICK, SEED, command, environment
+
+ROWS = "c8p4k8b0r"  # row scales with a register of 8 bits
+
+
+def weights(rng, rows: int, cols: int, dtype: str = "F16") -> RawTensor:
+    return RawTensor.from_array(0.02 * rng.standard_t(5, (rows, cols)), dtype)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A Hugging Face folder of two shards."""
+    rng = np.random.default_rng(SEED)
+    folder = tmp_path_factory.mktemp("hf") / "model"
+    folder.mkdir()
+    shards = {
+        "model-00001-of-00002.safetensors": {
+            "embed.weight": weights(rng, 33, 24, "BF16"),
+            "layers.0.up.weight": weights(rng, 40, 24),
+            "layers.0.norm.weight": RawTensor.from_array(np.ones(24), "F16"),
+        },
+        "model-00002-of-00002.safetensors": {
+            "layers.1.up.weight": weights(rng, 40, 24, "F32"),
+            "layers.1.down.weight": weights(rng, 24, 40),
+        },
+    }
+    for name, tensors in shards.items():
+        write_tensors(folder / name, tensors, {"format": "pt"})
+    weight_map = {tensor: name for name, tensors in shards.items() for tensor in tensors}
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text('{"hidden_size": 24}')
+    (folder / "tokenizer.model").write_bytes(b"\0\1")
+    (folder / "pytorch_model.bin").write_bytes(b"the same weights again")
+    (folder / ".hidden").write_text("no")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def packed_model(model, seedlm, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("packed") / "packed"
+    return out, seedlm("compress", model, out, "--codec", ROWS, "--json").report()
+
+
+def test_folder_with_shards(model, packed_model):
+    out, report = packed_model
+    assert set(contents(out)) == {
+        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
+        "config.json", "tokenizer.model",
+    }  # fmt: skip
+    assert report["files_copied"] == ["config.json", "tokenizer.model"]
+    assert (out / "tokenizer.model").read_bytes() == (model / "tokenizer.model").read_bytes()
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    size = 0
+    for shard in report["shards"]:
+        stored = TensorFile(out / shard).tensors
+        assert {name for name, where in index["weight_map"].items() if where == shard} == set(stored)
+        size += sum(t.data.nbytes for t in stored.values())
+    assert index["metadata"]["total_size"] == size
+    assert not list(out.parent.glob("packed.work*"))
+
+
+def test_shards_are_what_the_encoder_makes(model, packed_model, tmp_path):
+    out, report = packed_model
+    for shard in report["shards"]:
+        source = TensorFile(model / shard)
+        matrices, other = {}, {}
+        for name, tensor in source.tensors.items():
+            if len(tensor.shape) == 2:
+                matrices[name] = compress_matrix(source.array(name), codec(ROWS), dtype=tensor.dtype)
+            else:
+                other[name] = tensor
+        write_packed(tmp_path / shard, matrices, other)
+        assert (out / shard).read_bytes() == (tmp_path / shard).read_bytes()
+
+
+def test_index_alone(seedlm, model, packed_model, tmp_path):
+    report = seedlm(
+        "compress", model / "model.safetensors.index.json", tmp_path / "out", "--codec", ROWS, "--json"
+    ).report()
+    assert report["files_copied"] == []
+    expected = contents(packed_model[0])
+    assert contents(tmp_path / "out") == {k: v for k, v in expected.items() if "safetensors" in k}
+
+
+@pytest.mark.parametrize("flags", [["--jobs", "1"], ["--jobs", "2"]])
+@pytest.mark.parametrize("name", [ROWS, QUICK, "fp16"])
+def test_workers_do_not_change_the_bytes(seedlm, model, packed_model, tmp_path, name, flags):
+    if name == ROWS:
+        expected = packed_model[0]
+    else:
+        expected = tmp_path / "expected"
+        seedlm("compress", model, expected, "--codec", name, "--json").report()
+    seedlm("compress", model, tmp_path / "out", "--codec", name, *flags, "--json").report()
+    assert contents(tmp_path / "out") == contents(expected)
+
+
+def test_folder_with_one_file(seedlm, source, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "model.safetensors").write_bytes(source.read_bytes())
+    seedlm("compress", tmp_path / "in", tmp_path / "out", "--codec", QUICK, "--json").report()
+    seedlm("compress", source, tmp_path / "single", "--codec", QUICK, "--json").report()
+    assert contents(tmp_path / "out") == {"model.safetensors": (tmp_path / "single").read_bytes()}
+
+
+# --- resuming --------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """A file of many small matrices: a unit of work each."""
+    rng = np.random.default_rng(SEED + 1)
+    path = tmp_path_factory.mktemp("many") / "many.safetensors"
+    write_tensors(path, {f"layer.{i}.weight": weights(rng, 40, 200) for i in range(24)})
+    return path
+
+
+RESUMED = ["--codec", "c8p4k10b0r", "--json"]
+
+
+@pytest.fixture(scope="module")
+def whole(many, seedlm, tmp_path_factory) -> tuple[bytes, float]:
+    """An uninterrupted run: its bytes and its time."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    started = time.perf_counter()
+    report = seedlm("compress", many, out, *RESUMED).report()
+    assert report["units"] == 24
+    assert report["units_resumed"] == 0
+    return out.read_bytes(), time.perf_counter() - started
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_random_moments(seedlm, many, whole, tmp_path, jobs, number):
+    rng = random.Random(SEED + jobs)
+    print("seed", SEED + jobs)
+    out = tmp_path / "out"
+    arguments = ["compress", many, out, *RESUMED, "--jobs", jobs]
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
+        )
+        work = started = None
+        limit = time.monotonic() + 60
+        wanted = rng.randrange(1, 10)  # new units, then a random delay
+        while process.poll() is None and time.monotonic() < limit:
+            work = next(tmp_path.glob("out.work-*"), None)
+            units = len(list(work.glob("*.unit"))) if work else 0
+            if started is None and work:
+                started = units
+            if started is not None and units >= started + wanted:
+                time.sleep(rng.random() * 0.05)
+                break
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        kills += 1
+        assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+        if number == signal.SIGINT:
+            assert b"the same command continues" in err
+            assert b"Traceback" not in err
+        assert not out.exists()
+    assert kills > 0, "every run ended before it could be killed"
+    report = seedlm(*arguments).report() if not out.exists() else None
+    assert out.read_bytes() == whole[0]
+    assert report is None or report["units_resumed"] > 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def interrupted(many: Path, out: Path, units: int = 3) -> Path:
+    """The work folder of a run that was killed after some units."""
+    process = subprocess.Popen(
+        command("compress", many, out, *RESUMED, "--jobs", 1), stdout=subprocess.DEVNULL, env=environment()
+    )
+    try:
+        limit = time.monotonic() + 120
+        while len(list(out.parent.glob("out.work-*/*.unit"))) < units:
+            assert process.poll() is None, "the run ended too early"
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    return next(out.parent.glob("out.work-*"))
+
+
+def test_damaged_units_are_done_again(seedlm, many, whole, tmp_path):
+    out = tmp_path / "out"
+    work = interrupted(many, out)
+    units = sorted(work.glob("*.unit"))
+    data = bytearray(units[0].read_bytes())
+    data[-1] ^= 1
+    units[0].write_bytes(data)
+    units[1].write_bytes(b"")
+    report = seedlm("compress", many, out, *RESUMED).report()
+    assert report["units_resumed"] == len(units) - 2
+    assert out.read_bytes() == whole[0]
+
+
+def test_other_options_and_inputs_do_not_resume(seedlm, many, tmp_path):
+    out = tmp_path / "out"
+    interrupted(many, out)
+    assert seedlm("compress", many, out, *RESUMED, "--encoder", "paper").report()["units_resumed"] == 0
+    file = TensorFile(many)
+    changed = dict(file.tensors)
+    name = next(iter(changed))
+    data = np.array(changed[name].data)
+    data[0] ^= 1
+    changed[name] = RawTensor("F16", changed[name].shape, data)
+    stat = many.stat()
+    write_tensors(tmp_path / "changed", changed)
+    os.utime(tmp_path / "changed", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert seedlm("compress", tmp_path / "changed", out, *RESUMED).report()["units_resumed"] == 0
+    assert len(list(tmp_path.glob("out.work-*"))) == 1, "the first run's units are still there"
+
+
+def test_two_runs_on_one_output(seedlm, many, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command("compress", many, out, *RESUMED, "--jobs", 1), stdout=subprocess.DEVNULL, env=environment()
+    )
+    try:
+        while not list(tmp_path.glob("out.work-*/lock")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        assert "another run" in seedlm("compress", many, out, *RESUMED).complaint() or out.exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+# --- plan and importance ---------------------------------------------------------------------------
+def test_plan_writes_nothing_and_is_right(seedlm, model, packed_model, tmp_path):
+    plan = seedlm("compress", model, tmp_path / "out", "--codec", ROWS, "--plan", "--json").report()
+    assert not any(tmp_path.iterdir())
+    out, done = packed_model
+    assert plan["units"] == done["units"]
+    assert plan["blocks"] == done["blocks"]
+    assert plan["bits_per_weight"] == done["bits_per_weight"]
+    assert plan["files_copied"] == done["files_copied"]
+    assert set(plan["tensors"]) == set(done["tensors"])
+    assert set(plan["copied"]) == set(done["copied"])
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert plan["output_bytes"] == index["metadata"]["total_size"]
+    for name, tensor in plan["tensors"].items():
+        stored = [t for n, t in TensorFile(out / tensor["shard"]).tensors.items() if n.startswith(f"{name}.")]
+        assert tensor["output_bytes"] == sum(t.data.nbytes for t in stored)
+        assert tensor["seconds"] > 0
+    text = seedlm("compress", model, tmp_path / "out", "--codec", ROWS, "--plan", "--jobs", 3)
+    assert text.code == 0
+    assert "with 3 processes" in text.out
+    assert "layers.1.down.weight" in text.out
+
+
+def test_importance(seedlm, model, tmp_path):
+    rng = np.random.default_rng(SEED)
+    a = 10.0 ** rng.uniform(-3, 1, 24)
+    write_tensors(tmp_path / "a", {"layers.0.up.weight": RawTensor.from_array(a)})
+    file = model / "model-00001-of-00002.safetensors"
+    flags = ["--codec", ROWS, "--json"]
+    seedlm("compress", file, tmp_path / "plain", *flags).report()
+    seedlm("compress", file, tmp_path / "weighted", *flags, "--importance", tmp_path / "a").report()
+    plain, weighted = PackedFile(tmp_path / "plain"), PackedFile(tmp_path / "weighted")
+    w = TensorFile(file).array("layers.0.up.weight").astype(np.float64)
+    error = [(a * (w - f.matrix("layers.0.up.weight").decode(np.float64)) ** 2).sum() for f in (plain, weighted)]
+    assert error[1] < 0.8 * error[0]
+    expected = compress_matrix(w.astype(np.float16), codec(ROWS), importance=a)
+    assert np.array_equal(weighted.matrix("layers.0.up.weight").words, expected.words)
+    # the others are as they were
+    assert np.array_equal(weighted.matrix("embed.weight").words, plain.matrix("embed.weight").words)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("layers.0.up.weight", np.ones(23), "vector of 24 elements"),
+        ("layers.0.up.weight", -np.ones(24), "non-negative"),
+        ("layers.0.up.weight", np.full(24, np.nan), "finite"),
+        ("layers.0.norm.weight", np.ones(24), "not a 2-D tensor"),
+        ("nope", np.ones(24), "not a 2-D tensor"),
+    ],
+)
+def test_wrong_importance(seedlm, model, tmp_path, name, values, message):
+    write_tensors(tmp_path / "a", {name: RawTensor.from_array(values)})
+    complaint = seedlm("compress", model, tmp_path / "out", "--importance", tmp_path / "a").complaint()
+    assert complaint.startswith(f"{tmp_path / 'a'}: {name!r}")
+    assert message in complaint
+
+
+# --- what can be wrong -----------------------------------------------------------------------------
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+def test_weights_that_are_not_finite(seedlm, tmp_path, dtype, value):
+    rng = np.random.default_rng(SEED)
+    w = rng.standard_normal((300, 4096)).astype(np.float32)  # more than are looked at together
+    w[290, 17] = value
+    tensors = {"good": weights(rng, 8, 8), "bad.weight": RawTensor.from_array(w, dtype)}
+    write_tensors(tmp_path / "in", tensors)
+    complaint = seedlm("compress", tmp_path / "in", tmp_path / "out", "--codec", ROWS).complaint()
+    assert "'bad.weight'" in complaint
+    assert f"the weight {value} in row 290, column 17 is not finite" in complaint
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def broken(model: Path, folder: Path, change) -> Path:
+    folder.mkdir()
+    for name, data in contents(model).items():
+        (folder / name).write_bytes(data)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    change(folder, index)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, i: i.pop("weight_map"), "not an index"),
+        (lambda f, i: i["weight_map"].update(x="../escape.safetensors"), "same folder"),
+        (lambda f, i: i["weight_map"].update(x="model-00001-of-00002.safetensors"), "'x' is not in"),
+        (lambda f, i: i["weight_map"].pop("embed.weight"), "'embed.weight' of model-00001"),
+        (lambda f, i: (f / "model-00002-of-00002.safetensors").unlink(), "cannot read"),
+    ],
+)
+def test_broken_index(seedlm, model, tmp_path, change, message):
+    folder = broken(model, tmp_path / "in", change)
+    complaint = seedlm("compress", folder, tmp_path / "out").complaint()
+    assert complaint.startswith(str(folder))
+    assert message in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_cannot_be(seedlm, model, packed_model, source, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "found no safetensors file" in seedlm("compress", tmp_path / "empty", tmp_path / "out").complaint()
+    assert "is the input" in seedlm("compress", model, model).complaint()
+    assert "needs a folder" in seedlm("compress", model, source).complaint()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "older.safetensors").write_bytes(b"")
+    assert "older.safetensors" in seedlm("compress", model, tmp_path / "out").complaint()
+    assert "packed file already" in seedlm("compress", packed_model[0], tmp_path / "new").complaint()
+    assert "--cluster" in seedlm("compress", model, tmp_path / "new", "--scheduler", "tcp://x:1").complaint()
