@@ -17,7 +17,7 @@ import numpy as np
 from golden.lfsr import v_matrix, windows
 from golden.params import Codec
 
-__all__ = ["DEPENDENT", "centred", "fit", "ordered_dot", "orthonormal", "project", "ranks"]
+__all__ = ["DEPENDENT", "FEW", "centred", "fit", "ordered_dot", "orthonormal", "project", "ranks"]
 
 # A column whose part outside the span of the columns before it is smaller than this, relative to the
 # column, counts as dependent: rounding leaves nothing of its direction.
@@ -26,6 +26,11 @@ DEPENDENT = 1e-10
 # A column that keeps this share of its energy when the columns before it are taken out is orthogonal to
 # them well enough; another is orthogonalised again.
 ONCE = 0.01
+
+
+# A block so short that fewer than one seed in this many can beat the zero block at all is evaluated for these
+# alone: the energy share is no bound where every word is too long.
+FEW = 16
 
 
 def centred(codec: Codec, seeds: np.ndarray) -> np.ndarray:

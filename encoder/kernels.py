@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numba.extending import overload, register_jitable
 
-from encoder.geometry import DEPENDENT, ONCE
+from encoder.geometry import DEPENDENT, FEW, ONCE
 from encoder.lattice import MARGIN
 from encoder.quantise import POWERS
 from encoder.structure import WARM
@@ -165,13 +165,18 @@ def basis(rank, width, order, n, half, metric, work):
 
 
 @njit(nogil=True, cache=True)
-def projectors(rank, width, order, half, metric, positions, out):
-    """Orthonormal bases of many seeds into float32 [n, P * C], for the direct bound; returns the ranks found."""
+def projectors(rank, width, order, half, metric, out, shortest):
+    """For all positions: the orthonormal basis into float32 out [n, P * C] and a lower bound of the lengths |A q|,
+    q != 0, into shortest [n]; returns the ranks found.
+    """
     P, C = len(rank), len(width)
     work = np.empty((3 * P + 6, max(C, P + 1)))
-    found = np.zeros(len(positions), np.int64)
-    for i in range(len(positions)):
-        found[i] = basis(rank, width, order, positions[i], half, metric, work)
+    found = np.zeros(len(out), np.int64)
+    for i in range(len(out)):
+        found[i] = basis(rank, width, order, i, half, metric, work)
+        shortest[i] = work[2 * P, 0]
+        for p in range(1, P):
+            shortest[i] = min(shortest[i], work[2 * P + p, p])
         for p in range(P):
             for c in range(C):
                 out[i, p * C + c] = work[P + p, c]
@@ -297,7 +302,8 @@ def evaluate(rank, width, i, order, n, half, low, high, optimal, metric, blocks,
 # --- the search ---------------------------------------------------------------------------------
 @njit(nogil=True, cache=True)
 def search(rank, width, blocks, denominator, metric, low, high, optimal, index, order, half,
-           signs, constants, slack, direct, bases, direct_slack, always, start, found):  # fmt: skip
+           signs, constants, slack, direct, bases, direct_slack, always,
+           short, shortest, faint, start, found):  # fmt: skip
     """Search all seeds for some blocks and improve `found`.
 
     Parameters
@@ -321,6 +327,10 @@ def search(rank, width, blocks, denominator, metric, low, high, optimal, index, 
         How far the two bounds may lie below the truth.
     always
         Positions that are evaluated for every block.
+    short, shortest, faint
+        All positions in the order of their shortest word, these lengths, and the lengths float64 [n] that can
+        beat the zero block (`problem.Problem.faint`): a block for which few positions can is evaluated for
+        them alone.
     start : float
         Least energy share that is looked at; a block whose error is not below what it leaves is not proven.
 
@@ -334,6 +344,7 @@ def search(rank, width, blocks, denominator, metric, low, high, optimal, index, 
     table = np.empty((1 << C if period else 1, LANES), np.float32)
     scaled = np.empty((C, LANES), np.float32)
     threshold = np.empty((1, LANES), np.float32)
+    done = np.zeros(LANES, np.bool_)
     work = np.empty((3 * P + 6, max(C, P + 1)))
     evaluated = 0
     for first in range(0, len(index), LANES):
@@ -345,9 +356,14 @@ def search(rank, width, blocks, denominator, metric, low, high, optimal, index, 
             length = math.sqrt(blocks[i, C])
             for c in range(C):
                 scaled[c, lane] = blocks[i, c] * metric[1, c] / length / math.sqrt(C)
-            for n in always:
+            count = np.searchsorted(shortest, faint[i])
+            done[lane] = count * FEW < len(short)
+            few = short[:count] if done[lane] else always
+            for n in few:
                 evaluate(rank, width, i, order, n, half, low, high, optimal, metric, blocks, denominator, found, work)
                 evaluated += 1
+            if done[lane]:
+                continue
             threshold[0, lane] = max(start, 1 - found[i, 0] / blocks[i, C] - slack)
 
         if period:
@@ -380,7 +396,8 @@ def search(rank, width, blocks, denominator, metric, low, high, optimal, index, 
                 length = math.sqrt(blocks[i, C])
                 for c in range(C):
                     scaled[c, lane] = blocks[i, c] * metric[1, c] / length
-                threshold[0, lane] = max(start, 1 - found[i, 0] / blocks[i, C] - direct_slack)
+                if not done[lane]:
+                    threshold[0, lane] = max(start, 1 - found[i, 0] / blocks[i, C] - direct_slack)
             for k in range(len(direct)):
                 mask = at_least(direct_energy(rank, width, bases, k, scaled), load(threshold, 0))
                 lane = 0

@@ -69,8 +69,11 @@ class NumbaEngine:
         else:
             self.signs, self.constants = np.zeros(1, np.int32), np.zeros(0, np.float32)
             direct = everything
-        bases = np.empty((len(direct), P * C), np.float32)
-        rank = projectors((0,) * P, self.width, self.order, self.half, self.metric, direct, bases)
+        bases, shortest = np.empty((codec.seeds, P * C), np.float32), np.empty(codec.seeds)
+        rank = projectors((0,) * P, self.width, self.order, self.half, self.metric, bases, shortest)
+        self.short = np.argsort(shortest)
+        self.shortest = shortest[self.short]
+        rank, bases = rank[direct], bases[direct]
         doubtful = rank < P
         doubtful[doubtful] = rank[doubtful] < ranks(codec, self.order[direct[doubtful]], self.importance > 0)
         self.always = direct[doubtful]
@@ -106,13 +109,14 @@ class NumbaEngine:
         self.start = 1 - 1.1 * float(np.quantile(found[index, 0] / problem.norm[index], 0.98)) - SLACK
 
     def _search(self, problem: Problem, blocks: np.ndarray, found: np.ndarray, index: np.ndarray, start: float) -> None:
-        codec = self.codec
+        codec, faint = self.codec, problem.faint
 
         def unit(part: np.ndarray) -> int:
             return search(
                 (0,) * codec.P, self.width, blocks, problem.denominator, self.metric, codec.exponent_min,
                 codec.exponent_max, problem.encoder == "optimal", part, self.order, self.half, self.signs,
-                self.constants, SLACK, self.direct, self.bases, self.direct_slack, self.always, start, found,
+                self.constants, SLACK, self.direct, self.bases, self.direct_slack, self.always, self.short,
+                self.shortest, faint, start, found,
             )  # fmt: skip
 
         # Small searches are shared out too, in groups that fill the vectors.

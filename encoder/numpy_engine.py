@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoder.geometry import centred, fit, orthonormal, project, ranks
+from encoder.geometry import FEW, centred, fit, orthonormal, project, ranks
 from encoder.lattice import enumerate_words
 from encoder.problem import Best, Problem, paper_candidates
 
@@ -52,6 +52,7 @@ class NumpyEngine:
         self.slack = (len(self.rows) + 3) * UNIT_ROUNDOFF * np.sqrt(P) * 1.01 + 1e-5
         self.starts = range(1, self.codec.seeds + 1, SEED_TILE)
         self.tables: dict[int, np.ndarray] = {}
+        self.short: tuple[np.ndarray, np.ndarray] | None = None
         self.second_sweeps = 0  # blocks that needed one, for the tests
         self.evaluated = 0  # pairs
 
@@ -73,10 +74,26 @@ class NumpyEngine:
             self.tables[start] = table
         return table
 
+    def shortest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Seeds in the order of a lower bound of their lengths |A q|, q != 0, and these bounds."""
+        if self.short is None:
+            bounds = np.empty(self.codec.seeds)
+            for start in self.starts:
+                seeds = np.arange(start, min(start + SEED_TILE, self.codec.seeds + 1))
+                _, r = orthonormal(centred(self.codec, seeds) * self.measure)
+                bounds[seeds - 1] = np.einsum("ppn->pn", r).min(axis=0)
+            order = np.argsort(bounds)
+            self.short = order + 1, bounds[order]
+        return self.short
+
     def run(self, problem: Problem, best: Best | None = None) -> Best:
         """The best word of every block. `best` may hold words already known, with their errors."""
         out = Best.zero(problem) if best is None else best
-        todo = np.flatnonzero(problem.norm > 0)
+        count = np.searchsorted(self.shortest()[1], problem.faint)
+        few = count * FEW < self.codec.seeds
+        for i in np.flatnonzero(few & (problem.norm > 0)):
+            self._evaluate(problem, out, np.full(count[i], i), self.short[0][: count[i]])
+        todo = np.flatnonzero(~few & (problem.norm > 0))
         for first in range(0, len(todo), BLOCK_TILE):
             index = todo[first : first + BLOCK_TILE]
             part = problem.take(index)

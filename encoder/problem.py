@@ -75,6 +75,14 @@ class Problem:
         """float64 [C, 1]: the square roots of the importance, which make the error a plain norm."""
         return np.sqrt(self.importance)[:, None]
 
+    @property
+    def faint(self) -> np.ndarray:
+        """float64 [n]: a seed s with |A(s) q| above this for all q != 0 cannot beat the zero block.
+
+        A word of length l is at least l - |w| away from the block, and the zero block is |w| away.
+        """
+        return 2.001 * np.sqrt(self.norm) * self.denominator / (self.unit * 2.0**self.codec.exponent_min)
+
     def take(self, index: np.ndarray | slice) -> Problem:
         """The problem of some of the blocks."""
         blocks = np.ascontiguousarray(self.blocks[:, index])

@@ -191,3 +191,15 @@ def pack_q(c, seeds, q):
 def test_zero_blocks_are_the_zero_word():
     problem = problem_of("seedlm4", np.array([np.zeros(8), np.full(8, 1e-30)]))
     assert make_engine(problem).run(problem).words(codec("seedlm4")).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["c8p3k12b4", "c8p4k12b0r"])
+def test_blocks_near_the_smallest_words(name, engine, rng):
+    c = codec(name)
+    sizes = 2.0 ** rng.uniform(-14, -2, (80, 1)) * (0.28 if c.row_scales else 2.0**-8)
+    unit = np.full(80, 0.28 / c.denominator) if c.row_scales else None
+    problem = problem_of(name, sizes * rng.standard_normal((80, c.C)), unit=unit)
+    found = make_engine(problem, engine).run(problem)
+    assert 0 < (found.seed == 0).sum() < 80
+    equal(found, ExhaustiveSearch(problem).run(problem), problem)
