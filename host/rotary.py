@@ -17,8 +17,7 @@ def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
     ``llama3``: wavelengths beyond original / low_freq_factor are stretched by `factor`, those below
     original / high_freq_factor stay, between them it goes over smoothly. ``linear``: all are stretched.
     """
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    turn = (1.0 / rope.theta ** exponents.astype(np.float64)).astype(np.float32)
+    turn = (1.0 / rope.theta ** (np.arange(0, head_dim, 2) / head_dim)).astype(np.float32)
     if rope.kind == "default":
         return turn
     if rope.kind == "linear":
