@@ -71,8 +71,10 @@ class TokenizerText:
     """
 
     def __init__(self, path: Path, vocab: int):
-        from tokenizers import Tokenizer
-
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise SeedLMError(f"{path}: needs the package tokenizers: pip install 'seedlm[text]'") from error
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception
