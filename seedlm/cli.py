@@ -15,6 +15,7 @@ from golden.errors import SeedLMError
 from seedlm import (
     __version__,
     bench,
+    bench_encoder,
     compress,
     decompress,
     evaluate,
@@ -24,6 +25,7 @@ from seedlm import (
     project,
     reference,
     simulate,
+    sweep,
     verilog,
     vivado,
 )
@@ -31,7 +33,22 @@ from seedlm.console import Console, complain
 
 __all__ = ["guarded", "main", "parser"]
 
-_VERBS = (compress, info, decompress, reference, simulate, generate, evaluate, project, bench, verilog, vivado, image)
+_VERBS = (
+    compress,
+    info,
+    decompress,
+    reference,
+    simulate,
+    generate,
+    evaluate,
+    project,
+    bench,
+    bench_encoder,
+    sweep,
+    verilog,
+    vivado,
+    image,
+)
 
 _DESCRIPTION = """\
 Compress a model's weights into seeds of a pseudo-random generator, and run the FPGA accelerator
