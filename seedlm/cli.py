@@ -18,12 +18,14 @@ from seedlm import (
     bench_encoder,
     compress,
     decompress,
+    estimate,
     evaluate,
     generate,
     image,
     info,
     project,
     reference,
+    registers,
     simulate,
     sweep,
     verilog,
@@ -46,8 +48,10 @@ _VERBS = (
     bench_encoder,
     sweep,
     verilog,
+    estimate,
     vivado,
     image,
+    registers,
 )
 
 _DESCRIPTION = """\

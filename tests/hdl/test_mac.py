@@ -13,12 +13,22 @@ from cocotb.triggers import RisingEdge
 
 from golden.params import Config, codec
 from golden.words import unpack, weights_int
+from hdl import mac
 from hdl.delay import delay
 from hdl.mac import MacArray
 from sim.cocotb_runner import run_testbench
 from sim.testbench import rng, start
+from tests.hdl.netlists import instance, netlist_verilog
 
 ACTIVATION_LATENCY = 2
+
+
+class NetlistLane(mac.Lane):
+    """A lane as Yosys has made it of LUTs, registers and DSP48E1s."""
+
+    def elaborate(self, platform):
+        self._weights._MustUse__used = True  # nobody misses the parts it would have
+        return instance(self, "Lane")
 
 
 class Bench(wiring.Component):
@@ -128,3 +138,20 @@ async def sums(dut):
 def test_mac_array(name, lanes, segment_bits):
     config = Config(codec=codec(name), lanes=lanes, segment_bits=segment_bits)
     run_testbench(Bench(config), __name__, name="mac", env={"MAC": json.dumps([name, lanes, segment_bits])})
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name", ["seedlm4", *(pytest.param(name, marks=SLOW) for name in ("seedlm4r", "seedlm3", "seedlm3r", "fp16"))]
+)
+def test_netlist_of_a_lane(name, monkeypatch):
+    """The netlist that `seedlm estimate` counts computes what the hardware's description does."""
+    config = Config(codec=codec(name), lanes=2)
+    files = netlist_verilog("lane", config)
+    monkeypatch.setattr(mac, "Lane", NetlistLane)
+    run_testbench(
+        Bench(config), __name__, name="mac", env={"MAC": json.dumps([name, 2, config.segment_bits])},
+        extra_verilog=files,
+    )  # fmt: skip

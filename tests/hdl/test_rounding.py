@@ -10,11 +10,13 @@ import pytest
 
 from golden.fp32 import QUIET_NAN, fl32_from_int, fl32_mul
 from golden.params import Config, codec
+from hdl.collector import tag_layout
 from hdl.rounding import Fp32Rounding
 from sim.cocotb_runner import run_testbench
 from sim.testbench import Sink, Source, Stalls, rng, start
+from tests.hdl.netlists import netlist_verilog
 
-TAG_BITS = 6
+TAG_BITS = tag_layout().size  # as in the accelerator
 NAN = 0x7FC00000
 SCALES = [
     0x3F800000, 0xBF800000, 0, 0x80000000, 1, 0x80000001, 2, 3, 0x7FFFFF, 0x807FFFFF, 0x400000, 0x800000, 0x80800000,
@@ -193,6 +195,18 @@ def test_rounding(name, max_cols):
     component = Fp32Rounding(config_from(name, max_cols), tag_bits=TAG_BITS)
     env = {"ROUNDING": json.dumps([name, max_cols]), "LATENCY": component.latency}
     run_testbench(component, __name__, name="rounding", env=env)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seedlm4", "fp16"])
+def test_netlist_of_the_unit(name):
+    """The netlist that `seedlm estimate` counts computes what the hardware's description does."""
+    config = Config(codec=codec(name))
+    files = netlist_verilog("rounding", config)
+    latency = Fp32Rounding(config, tag_bits=TAG_BITS).latency
+    env = {"ROUNDING": json.dumps([name, config.max_cols]), "LATENCY": latency}
+    netlist = files.pop("netlist.v")
+    run_testbench(netlist, __name__, name="Fp32Rounding", env=env, extra_verilog=files)
 
 
 def test_quiet_nan():
