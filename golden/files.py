@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ __all__ = [
     "TensorFile",
     "TensorInfo",
     "atomic_path",
+    "foreign_seeds",
     "load_npy",
     "save_npy",
     "write_packed",
@@ -251,6 +253,30 @@ def _names(names: Any) -> str:
     return "expected one of " + ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
+# What other programs call the seeds of a tensor, and words of metadata that name a convention.
+_SEEDS = {"seeds", "lfsr_seed", "lfsr_seeds", "seed_offset", "seed_offsets"}
+_CONVENTION = ("lfsr", "seed", "shift", "offset", "taps")  # in our own format; elsewhere only the first is a sure sign
+
+
+def foreign_seeds(file: TensorFile) -> str:
+    """Why a file's seeds cannot be ours: it says so, or it has seeds and does not name this format. Else empty."""
+    ours = file.metadata.get("format") == FORMAT
+    keys = [key for key in file.metadata if key not in ("format", "version", "tensors")]
+    named = [key for key in keys if any(word in key.lower() for word in _CONVENTION[: None if ours else 1])]
+    found = []
+    if not ours:
+        numbers = [name for name, tensor in file.tensors.items() if tensor.dtype[0] in "IU"]
+        found = [name for name in numbers if re.split(r"[./]", name)[-1].lower() in _SEEDS]
+    if not named and not found:
+        return ""
+    what = f"metadata {named[0]!r} = {file.metadata[named[0]][:40]!r}" if named else f"tensor {found[0]!r}"
+    return (
+        f"seeds of another program ({what}): a left-shifting register, several steps per value, or offsets into the"
+        f" cycle give other weights for the same number, so only files with metadata 'format' = {FORMAT!r} and no"
+        " other convention are read: compress the original weights"
+    )
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """What a packed file says of a compressed tensor."""
@@ -287,6 +313,9 @@ class PackedFile:
         metadata = self.file.metadata
         # Seeds found under another convention (left shift, K bits per value, offsets into the cycle)
         # would decode to noise without a complaint: only files that name this format are read.
+        foreign = foreign_seeds(self.file)
+        if foreign:
+            raise SeedLMError(f"{path}: {foreign}")
         if metadata.get("format") != FORMAT:
             found = repr(metadata["format"]) if "format" in metadata else "missing"
             raise SeedLMError(f"{path}: not a SeedLM packed file: metadata 'format' is {found}, expected {FORMAT!r}")

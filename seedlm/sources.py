@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from golden.errors import SeedLMError
-from golden.files import FORMAT, RawTensor, TensorFile
+from golden.files import FORMAT, RawTensor, TensorFile, foreign_seeds
 
 __all__ = ["INDEX", "Source", "open_source"]
 
@@ -85,6 +85,9 @@ def open_source(path: Path) -> Source:
     for file in source.shards.values():
         if file.metadata.get("format") == FORMAT:
             raise SeedLMError(f"{file.path}: is a packed file already: expected weights as F16, BF16 or F32")
+        foreign = foreign_seeds(file)
+        if foreign:
+            raise SeedLMError(f"{file.path}: {foreign}")
     return source
 
 

@@ -240,6 +240,33 @@ def test_plain_models_are_foreign(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("metadata", "tensors", "text"),
+    [
+        ({"lfsr_shift": "left"}, {}, "metadata 'lfsr_shift' = 'left'"),
+        ({"seed_is": "offset"}, {}, "metadata 'seed_is' = 'offset'"),
+        ({"format": "pt", "LFSR": "left"}, {}, "metadata 'LFSR' = 'left'"),
+        ({"format": None}, {"layer.seeds": np.arange(4, dtype=np.uint16)}, "tensor 'layer.seeds'"),
+        ({"format": "pt"}, {"w/seed_offsets": np.arange(4, dtype=np.int32)}, "tensor 'w/seed_offsets'"),
+    ],
+)
+def test_seeds_of_other_programs(metadata, tensors, text, tmp_path):
+    """Left-shifting registers and offsets into the cycle would decode to noise: refused, with the reason."""
+    metadata = {"format": "seedlm", "version": "1", "tensors": "{}"} | metadata
+    arrays = {"v": np.zeros(2, np.float32)} | tensors
+    save_file(arrays, tmp_path / "x", {k: v for k, v in metadata.items() if v is not None})
+    found = message(PackedFile, tmp_path / "x")
+    assert found.startswith(f"{tmp_path / 'x'}: seeds of another program ({text}): a left-shifting register")
+    assert "offsets into the cycle" in found
+
+
+def test_seeds_among_copied_tensors_are_no_reason(tmp_path):
+    write_packed(tmp_path / "x", {}, {"seeds": RawTensor.from_array(np.arange(4))})
+    assert PackedFile(tmp_path / "x").other == ["seeds"]
+    save_file({"seeds": np.zeros(2, np.float32)}, tmp_path / "y", {"training_seed": "1"})
+    assert "metadata 'format' is missing" in message(PackedFile, tmp_path / "y")
+
+
 KEYS = "metadata must have exactly codec, dtype, exp_bias, shape, found"
 BLOCKS = "'w.blocks' is"
 
