@@ -6,17 +6,13 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from encoder.units import Unit, code_digest, encode_unit
-from golden.errors import SeedLMError
 from golden.files import RawTensor, write_tensors
-from golden.params import codec
 from tests.seedlm.conftest import SEED, command, environment
 
 TOP = Path(__file__).resolve().parents[2]
@@ -78,11 +74,3 @@ def test_without_distributed(seedlm, many, tmp_path):
     complaint = seedlm("compress", many, tmp_path / "out", *CODEC[:2], *flags).complaint()
     assert "needs the package distributed" in complaint
     assert [p.name for p in tmp_path.iterdir()] == ["many.safetensors"]
-
-
-def test_another_version_of_the_encoder_is_refused():
-    rows = RawTensor.from_array(np.ones((1, 8)), "F32")
-    unit = Unit(rows, codec("c8p3k8b4"), "paper", code=code_digest())
-    encode_unit(unit)
-    with pytest.raises(SeedLMError, match="another version"):
-        encode_unit(replace(unit, code="other"))
