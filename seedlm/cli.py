@@ -71,6 +71,8 @@ Exit codes: 0 done; 1 an error, or outputs that differ; 2 wrong usage; 130 inter
 SEEDLM_DEBUG=1 shows where in the program an error came from.
 """
 
+INTERRUPT_AGAIN = 5.0  # seconds
+
 
 class _Parser(argparse.ArgumentParser):
     """Argument errors in one line, in the form of all others."""
@@ -121,9 +123,18 @@ def _terminate(signum: int, frame: object) -> None:
     sys.exit(128 + signum)
 
 
+def _interrupt(signum: int, frame: object) -> None:
+    # Compiled code may swallow the exception (one that is raised inside a callback of LLVM, for instance): raise it
+    # again until `guarded` has it.
+    signal.setitimer(signal.ITIMER_REAL, INTERRUPT_AGAIN)
+    raise KeyboardInterrupt
+
+
 def guarded(work: Callable[[], int], console: Console) -> int:
     """The exit code of `work`; what goes wrong in it becomes one line and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
     debug = os.environ.get("SEEDLM_DEBUG", "") not in ("", "0")
 
     def fail(message: str) -> int:
@@ -150,6 +161,8 @@ def guarded(work: Callable[[], int], console: Console) -> int:
         if debug:
             raise
         return fail(f"unexpected {type(error).__name__}: {error}; SEEDLM_DEBUG=1 shows where")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
