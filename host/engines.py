@@ -65,7 +65,10 @@ class FloatEngine:
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         for name in names:
             if name not in self._weights:
-                self._weights[name] = np.asarray(self._tensors[name].array(), dtype=np.float32)
+                weights = np.asarray(self._tensors[name].array(), dtype=np.float32)
+                if not np.isfinite(weights).all():
+                    raise SeedLMError(f"tensor {name!r} has NaN or infinity: expected finite weights")
+                self._weights[name] = weights
         return [x @ self._weights[name].T for name in names]
 
 

@@ -63,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of engine rtl; ddr3: DDR3-1600 with refresh (default); ideal: the same without refresh",
     )  # fmt: skip
     parser.add_argument(
+        "--no-fp16", action="store_true",
+        help="of engine rtl: no comparison with FP16 weights (saves compiling their simulation)",
+    )  # fmt: skip
+    parser.add_argument(
         "--temperature", metavar="T", type=temperature_argument, default=0.0,
         help="0: always the most likely token (default); 1: sample from the model's distribution",
     )  # fmt: skip
@@ -161,10 +165,14 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
     from host.llama import Llama
     from host.sampling import Sampler
 
+    shown = False
+
     def show(part: str) -> None:
+        nonlocal shown
         if console.talks and part:
             sys.stdout.write(part)
             sys.stdout.flush()
+            shown = True
 
     model = Llama(checkpoint, engine)
     out, stream, parts = Generated(prompt), text.stream(prompt), []
@@ -177,7 +185,8 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
         parts.append(stream.end())
         show(parts[-1])
     finally:
-        show("\n")
+        if shown:  # what follows begins on a line of its own
+            show("\n")
     seconds = time.perf_counter() - started
     report = {
         "model": str(args.model),
@@ -221,11 +230,15 @@ def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console:
     else:  # the prompt gave the only token: measure a step of its own
         step = decode_step(products, args.codec, memory, console)
         cycles, beats = step.cycles, step.data_beats
-    baseline = decode_step(products, CODECS["fp16"], memory, console)
     cost |= {
         "cycles_per_token": cycles,
         "efficiency": beats / cycles,
         "tokens_per_second": memory.clock_mhz * 1e6 / cycles,
+    }
+    if args.no_fp16:
+        return cost
+    baseline = decode_step(products, CODECS["fp16"], memory, console)
+    return cost | {
         "fp16": {
             "cycles_per_token": baseline.cycles,
             "efficiency": baseline.efficiency,
@@ -233,7 +246,6 @@ def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console:
         },
         "speedup": baseline.cycles / cycles,
     }
-    return cost
 
 
 def _print(report: dict, console: Console) -> None:
@@ -248,12 +260,14 @@ def _print(report: dict, console: Console) -> None:
     if not cost:
         return
     console.print(f"linear layers of one token, {report['memory']} memory, {cost['clock_mhz']:g} MHz:")
-    rows = [(report["codec"], cost), ("fp16", cost["fp16"])]
+    rows = [(report["codec"], cost, cost.get("speedup"))]
+    if "fp16" in cost:
+        rows.append(("fp16", cost["fp16"], 1.0))
     console.table(
         ("<codec", "cycles", "of the memory's peak", "tokens/s", "speed-up"),
         [
             (name, f"{c['cycles_per_token']:,.0f}", f"{c['efficiency']:.1%}", f"{c['tokens_per_second']:,.0f}",
-             f"{cost['fp16']['cycles_per_token'] / c['cycles_per_token']:.2f}")
-            for name, c in rows
+             "" if speedup is None else f"{speedup:.2f}")
+            for name, c, speedup in rows
         ],
     )  # fmt: skip

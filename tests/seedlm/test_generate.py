@@ -1,0 +1,270 @@
+"""seedlm run as a user types it, and the cache of packed models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder import compress_matrix
+from golden.files import PackedFile, RawTensor, TensorFile, write_tensors
+from golden.params import codec
+from host.checkpoint import Checkpoint
+from host.engines import ReferenceEngine
+from host.llama import Llama
+from host.sampling import Sampler
+from seedlm.console import Console
+from seedlm.generate import Generated, generate
+from seedlm.packed_model import FILE, open_packed
+from tests.host.tiny_llama import BUNDLED, write_model
+from tests.seedlm.conftest import QUICK, command, environment
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    print("seed 12")
+    write_model(folder, np.random.default_rng(12), shards=2, eos_token_id=None)
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SEEDLM_CACHE", str(folder))
+    return folder
+
+
+def packed_files(cache: Path) -> list[Path]:
+    return sorted(cache.glob(f"packed/*/{FILE}"))
+
+
+def test_text_and_report(seedlm, model, cache):
+    """The text, as text and in the report; the tokens are those of the model's own logits."""
+    arguments = ("run", model, "--prompt", "a = ", "--tokens", 7, "--codec", QUICK)
+    report = seedlm(*arguments, "--json").report()
+    assert report["status"] == "ok"
+    assert (report["codec"], report["engine"], report["stopped"]) == (QUICK, "reference", "tokens")
+    assert (report["prompt_tokens"], len(report["tokens"])) == (5, 7)
+    ran = seedlm(*arguments)
+    assert ran.code == 0, ran
+    assert ran.err == ""
+    text, _, rest = ran.out.partition(f"\n\n{QUICK}, reference: 7 tokens in ")
+    assert rest, ran
+    assert text.rstrip("\n") == ("a = " + report["text"]).rstrip("\n")
+
+    checkpoint = Checkpoint(model)
+    packed = PackedFile(*packed_files(cache))
+    engine = ReferenceEngine(packed.matrix, 10**6)
+    tokens = list(b"\0a = ")
+    for _ in range(7):  # without a cache of keys and values: every token anew
+        tokens.append(int(Llama(checkpoint, engine).logits(tokens)[-1].argmax()))
+    assert tokens[5:] == report["tokens"]
+
+
+def test_streams(model, cache):
+    """The text comes while the model writes: the first characters are there before the last token is."""
+    environment_ = environment(SEEDLM_CACHE=str(cache), PYTHONUNBUFFERED="")
+    words = command("run", BUNDLED, "--prompt", "import ", "--tokens", 200, "--engine", "float32")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment_) as process:
+        chunks = []
+        while chunk := os.read(process.stdout.fileno(), 65536):
+            chunks.append(chunk)
+    assert process.returncode == 0
+    assert chunks[0].startswith(b"import ")
+    assert len(chunks) > 10
+
+
+def test_engines_and_codecs_differ(seedlm, model, cache):
+    """The original, FP16 and a coarse codec are different models; the same seed gives the same text."""
+    options = ("--prompt", "x", "--tokens", 24, "--temperature", 1, "--json")
+    original = seedlm("run", model, "--engine", "float32", *options).report()
+    assert original["codec"] is None
+    assert original["encoder"] is None
+    again = seedlm("run", model, "--engine", "float32", *options).report()
+    assert again["tokens"] == original["tokens"]
+    other = seedlm("run", model, "--engine", "float32", *options, "--seed", 1).report()
+    assert other["tokens"] != original["tokens"]
+    coarse = seedlm("run", model, "--codec", "c8p1k8b4", *options).report()
+    assert coarse["tokens"] != original["tokens"]
+    assert not packed_files(cache)[1:]
+    half = seedlm("run", model, "--codec", "fp16", *options).report()
+    assert half["encoder"] is None
+    assert len(packed_files(cache)) == 1  # binary16 needs none
+
+
+def test_ends(seedlm, tmp_path, cache):
+    """Texts end where the model ends them, and where its context does."""
+    rng = np.random.default_rng(12)
+    write_model(tmp_path / "m", rng, eos_token_id=None, max_position_embeddings=20)
+    options = ("--engine", "float32", "--prompt", "abc", "--json")
+    whole = seedlm("run", tmp_path / "m", *options, "--tokens", 50).report()
+    assert whole["stopped"] == "context"
+    assert len(whole["tokens"]) == 20 - 4 + 1  # the last one is only predicted
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    last = whole["tokens"][5]
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"eos_token_id": [last]}))
+    ended = seedlm("run", tmp_path / "m", *options, "--tokens", 50).report()
+    assert ended["stopped"] == "end"
+    assert ended["tokens"] == whole["tokens"][: whole["tokens"].index(last)]
+    assert "room for 20" in seedlm("run", tmp_path / "m", "--prompt", "a" * 20).complaint()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"bos_token_id": None}))
+    assert "--prompt must not be empty" in seedlm("run", tmp_path / "m", "--engine", "float32").complaint()
+
+
+def test_complaints(seedlm, model, tmp_path, cache):
+    assert "no such directory" in seedlm("run", tmp_path / "none").complaint()
+    assert "expected a number of 0 or more" in seedlm("run", model, "--temperature", "hot").complaint(2)
+    assert "expected a positive integer" in seedlm("run", model, "--tokens", 0).complaint(2)
+    assert "--engine" in seedlm("run", model, "--engine", "gpu").complaint(2)
+    shutil.copytree(model, tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"architectures": ["GemmaForCausalLM"]}))
+    line = seedlm("run", tmp_path / "m").complaint()
+    assert line.endswith("config.json: unsupported architecture GemmaForCausalLM: expected LlamaForCausalLM")
+
+
+# --- the cache of packed models --------------------------------------------------------------------------
+
+
+def opened(model: Path, name: str = QUICK, search: str = "paper"):
+    return open_packed(Checkpoint(model), codec(name), search, Console(quiet=True))
+
+
+def change_weight(folder: Path, value: float) -> None:
+    """Set the last weight of one matrix."""
+    path, name = folder / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+    tensors = dict(TensorFile(path).tensors)
+    weights = tensors[name].array().copy()
+    weights[-1, -1] = value
+    write_tensors(path, tensors | {name: RawTensor.from_array(weights)})
+
+
+def words(packed) -> dict[str, bytes]:
+    return {name: packed[name].words.tobytes() for name in packed}
+
+
+def test_once(model, cache, monkeypatch):
+    first = opened(model)
+    assert len(first) == 15
+    assert first.weights == sum(t.shape[0] * t.shape[1] for t in Checkpoint(model).linear.values())
+    monkeypatch.setattr("seedlm.packed_model.compress_matrix", None)  # not compressed again
+    assert words(opened(model)) == words(first)
+    assert packed_files(cache) == [first.path]
+
+
+def test_by_content(model, cache, tmp_path):
+    """Another folder or other shards with the same weights: the same file. Other weights, codec, encoder: another."""
+    first = opened(model)
+    shutil.copytree(model, tmp_path / "copy")
+    assert opened(tmp_path / "copy").path == first.path
+    write_model(tmp_path / "whole", np.random.default_rng(12), shards=1)
+    assert opened(tmp_path / "whole").path == first.path
+    paths = {first.path, opened(model, "c8p3k8b3").path, opened(model, QUICK, "optimal").path}
+    change_weight(tmp_path / "whole", 0.125)
+    paths.add(opened(tmp_path / "whole").path)
+    assert len(paths) == 4
+
+
+DAMAGES = {
+    "a bit": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 4])),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+    "no checksum": lambda path: (path.parent / "packed.sha256").unlink(),
+    "other checksum": lambda path: (path.parent / "packed.sha256").write_bytes(b"\xff" * 64),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged(model, cache, capfd, damage):
+    """Found out and made again, with one line that says so."""
+    good = words(first := opened(model))
+    content = first.path.read_bytes()
+    DAMAGES[damage](first.path)
+    again = opened(model)
+    assert words(again) == good
+    assert again.path == first.path
+    assert first.path.read_bytes() == content
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.endswith("damaged; compressing again")
+    opened(model)
+    assert capfd.readouterr().err == ""
+    assert sorted(p.name for p in cache.glob("packed/.*")) == []
+
+
+def test_interrupted(model, cache, monkeypatch):
+    """What was not finished leaves nothing behind."""
+    real, calls = compress_matrix, []
+
+    def stop(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("seedlm.packed_model.compress_matrix", stop)
+    with pytest.raises(KeyboardInterrupt):
+        opened(model)
+    assert list(cache.glob("packed/*")) == []
+    assert len(words(opened(model))) == 15
+
+
+def test_infinite_weight(tmp_path, cache, seedlm):
+    write_model(tmp_path / "m", np.random.default_rng(1))
+    change_weight(tmp_path / "m", np.inf)
+    tensor = "model.layers.1.mlp.up_proj.weight"
+    line = seedlm("run", tmp_path / "m", "--codec", QUICK).complaint()
+    assert line.endswith(f"tensor {tensor!r}: the weight in row 71, column 47 is inf: expected finite weights")
+    line = seedlm("run", tmp_path / "m", "--engine", "float32").complaint()
+    assert line.endswith(f"tensor {tensor!r} has NaN or infinity: expected finite weights")
+
+
+# --- the bundled model on the RTL ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seedlm4r", "seedlm4"])
+def test_rtl_writes_what_the_reference_writes(name):
+    """32 tokens of the bundled model, greedy: every logit of every step has the same bits on the RTL.
+
+    A small build (4 lanes, 128 bits) of the same source; the packed model comes from the common cache.
+    """
+    from golden.params import Config
+    from host.engines import AcceleratorEngine
+    from sim.accelerator import Accelerator
+
+    checkpoint = Checkpoint(BUNDLED)
+    packed = open_packed(checkpoint, codec(name), "optimal", Console(quiet=True))
+    prompt = list(b"\0def main(")
+    config = Config(codec=codec(name), lanes=4, bus_bits=128, max_cols=2048, burst_beats=32, queue_depth=8)
+    texts, logits = [], []
+
+    class Recording(Llama):
+        def logits(self, *arguments, **options):
+            found = super().logits(*arguments, **options)
+            logits[-1].append(found.copy())
+            return found
+
+    with Accelerator(config, memory="ideal", timeout=5_000_000) as accelerator:
+        for engine in (AcceleratorEngine(accelerator, packed), ReferenceEngine(packed.__getitem__, packed.weights)):
+            logits.append([])
+            out = Generated(prompt)
+            tokens = list(generate(Recording(checkpoint, engine), prompt, 32, Sampler(), out))
+            texts.append(tokens)
+            if out.usage:
+                steps = out.usage[1:]
+                beats = sum(config.image_beats(*m.shape) for m in packed.values())
+                assert all(step.counters["weight_beats"] == beats for step in steps)
+                assert all(beats <= step.cycles < 1.5 * beats for step in steps)
+    assert len(texts[0]) == 32
+    assert texts[0] == texts[1]
+    rtl, reference = (np.stack(some) for some in logits)
+    assert rtl.shape == (32, 1, 256)
+    assert np.array_equal(rtl.view(np.uint32), reference.view(np.uint32))
+    print(bytes(texts[0]).decode(errors="replace"))
