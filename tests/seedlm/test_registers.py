@@ -41,5 +41,6 @@ def test_json():
     for r in registers.REGISTERS:
         entry = found[r.name]
         assert (entry["offset"], entry["access"], entry["reset"]) == (r.offset, r.access.value, r.reset)
-        assert [(f["name"], f["lsb"], f["width"]) for f in entry["fields"]] == [(f.name, f.lsb, f.width) for f in r.fields]
+        fields = [(f["name"], f["lsb"], f["width"]) for f in entry["fields"]]
+        assert fields == [(f.name, f.lsb, f.width) for f in r.fields]
     assert report["error_codes"] == {code.name: int(code) for code in registers.ErrorCode}
