@@ -73,7 +73,7 @@ class Workspace:
 
     def finished(self) -> int:
         """How many units there are."""
-        return sum(1 for _ in self.path.glob("*.unit"))
+        return sum(1 for _ in self.path.glob("[0-9]*.unit"))
 
     def put(self, tensor: int, start: int, unit: Encoded) -> None:
         """Keep the unit that begins with row `start` of tensor number `tensor`."""
