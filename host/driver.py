@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -390,7 +390,7 @@ class Accelerator:
             raise AcceleratorError(outcome.code, first)
         return outcome.y
 
-    def products(self, jobs: Iterable[tuple]) -> list[Outcome]:
+    def products(self, jobs: Iterable[tuple], *, together: bool = False) -> list[Outcome]:
         """Many products, queued so that the accelerator always knows the next one.
 
         Parameters
@@ -398,6 +398,9 @@ class Accelerator:
         jobs : iterable of tuples
             Arguments of `product`: (matrix, x) or (matrix, x, scale). A product with the same x as the one before does
             not load it again.
+        together : bool
+            The first one starts when all are queued (if the queue has room for them). The cycles that the accelerator
+            counts then do not depend on how fast registers are written. By default it starts at once.
 
         Returns
         -------
@@ -428,8 +431,9 @@ class Accelerator:
                     "results": self.allocate(self.config.result_beats(matrix.rows) * self.config.beat_bytes),
                     "rows": matrix.rows, "cols": matrix.cols, "scale": scale, "same": same,
                 })  # fmt: skip
-            for descriptor in queue:
-                self.submit(**descriptor, on_error="continue")
+            with self.paused() if together and len(queue) <= self.config.queue_depth else nullcontext():
+                for descriptor in queue:
+                    self.submit(**descriptor, on_error="continue")
             codes = self.wait(on_error="continue")
             return [Outcome(code, self._results(d["results"], d["rows"])) for code, d in zip(codes, queue, strict=True)]
 
