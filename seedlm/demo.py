@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from seedlm.cli import guarded, parser
 from seedlm.console import Console
 
 TOP = Path(__file__).resolve().parent.parent
-MODEL = Path("models/tiny-python/model.safetensors")
+MODEL_DIR = Path("models/tiny-python")
+MODEL = MODEL_DIR / "model.safetensors"
 OUT = Path("out/demo")
 # One of the model's largest matrices, and a small one.
 TENSORS = ("model.layers.0.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.weight")
 # A product that is long enough to show what the memory gives in the long run.
 LARGE = 2048
+# What the model is to continue in the end, and by how much.
+PROMPT, TOKENS = "def main(", 32
 
 
 class Stop(Exception):
@@ -29,8 +33,8 @@ def command(*arguments: object) -> dict:
     """Show and run ``seedlm ARGUMENTS``; its report."""
     words = [str(a) for a in arguments]
     print(f"\n$ seedlm {shlex.join(words)}", flush=True)
-    console = Console()
     args = parser().parse_args(words)
+    console = Console(json_output=args.json, quiet=args.quiet)
     if args.run(args, console):
         raise Stop
     sys.stdout.flush()
@@ -57,6 +61,18 @@ def large(memory: str) -> dict:
     return report
 
 
+def write(memory: str) -> dict:
+    """The model continues a text on the accelerator, and on the reference; the former's report."""
+    words = ("run", MODEL_DIR, "--prompt", PROMPT, "--tokens", TOKENS)
+    report = command(*words, "--engine", "rtl", "--memory", memory)
+    reference = command(*words, "--engine", "reference", "--quiet")
+    equal = sum(a == b for a, b in zip(report["tokens"], reference["tokens"], strict=True))
+    print(f"{equal}/{len(reference['tokens'])} tokens equal to the reference's")
+    if equal != len(reference["tokens"]):
+        raise Stop
+    return report
+
+
 def demo() -> int:
     """All steps; the exit code."""
     started = time.perf_counter()
@@ -71,25 +87,37 @@ def demo() -> int:
         runs = {memory: command("sim", packed, "--tensor", tensor, "--memory", memory) for memory in ("ddr3", "ideal")}
         print(f"\nThe same with {LARGE} x {LARGE} weights, so that start and end count for little:")
         long = {memory: large(memory) for memory in ("ddr3", "ideal")}
+        print("\nNow the whole model writes, all its linear layers on the accelerator (the first time its weights are")
+        print("compressed and two more accelerators compiled: a minute or two):")
+        text = write("ddr3")
     except Stop:
         return 1
 
     equal = sum(r["outputs_equal"] for r in (*runs.values(), *long.values()))
     total = sum(r["outputs_total"] for r in (*runs.values(), *long.values()))
     print(f"\n{tensor}, {compressed['shape'][0]} x {compressed['shape'][1]}, and {LARGE} x {LARGE} random words:")
-    lines = [
-        ("outputs equal to the reference, bit for bit", f"{equal:,}/{total:,}"),
-        ("bits per weight (FP16: 16)", f"{compressed['bits_per_weight']:.3f}"),
-        ("relative error of the weights", f"{compressed['rel_error']:.4f}"),
-    ]
+    show("outputs equal to the reference, bit for bit", f"{equal:,}/{total:,}")
+    show("bits per weight (FP16: 16)", f"{compressed['bits_per_weight']:.3f}")
+    show("relative error of the weights", f"{compressed['rel_error']:.4f}")
     for name, some in ((tensor.split(".")[-2], runs), (f"{LARGE} x {LARGE}", long)):
         for memory, r in some.items():
             share = f"{r['cycles']:>7,} cycles, {r['efficiency']:.1%} of the {memory} memory's peak"
-            lines.append((f"{name}, {r['beats']['weight']:,} beats of weights", share))
-    for what, value in lines:
-        print(f"  {what:<46}{value}")
+            show(f"{name}, {r['beats']['weight']:,} beats of weights", share)
+
+    rtl = text["rtl"]
+    print(f"\n{MODEL_DIR}, {text['memory']} memory, {rtl['clock_mhz']:g} MHz, linear layers of a token in the mean:")
+    for name, cost in ((text["codec"], rtl), ("fp16", rtl["fp16"])):
+        show(name, f"{cost['cycles_per_token']:>7,.0f} cycles, {cost['tokens_per_second']:,.0f} tokens per second")
+    show("speed-up over fp16", f"{rtl['speedup']:.2f}")
+    print(f"\n{len(text['tokens'])} tokens from the simulated accelerator, each a byte:\n")
+    print(textwrap.indent(text["prompt"] + text["text"], "    "))
     print(f"\nAll files are in {OUT}; {time.perf_counter() - started:.0f} s. Go on with: .venv/bin/seedlm --help")
     return 0
+
+
+def show(what: str, value: str) -> None:
+    """A line of the summary."""
+    print(f"  {what:<46}{value}")
 
 
 if __name__ == "__main__":

@@ -222,6 +222,7 @@ def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console:
         "clock_mhz": memory.clock_mhz,
         "prompt_cycles": out.usage[0].cycles,
         "token_cycles": [usage.cycles for usage in steps],
+        "token_efficiency": [usage.efficiency for usage in steps],
     }
     products = layer_products(checkpoint.config)
     if steps:
@@ -259,7 +260,11 @@ def _print(report: dict, console: Console) -> None:
     cost = report.get("rtl")
     if not cost:
         return
-    console.print(f"linear layers of one token, {report['memory']} memory, {cost['clock_mhz']:g} MHz:")
+    each = cost["token_cycles"]
+    spread = f", {min(each):,} to {max(each):,} each for the tokens after" if each else ""
+    console.print(f"cycles of the linear layers, {report['memory']} memory: {cost['prompt_cycles']:,} for the"
+                  f" prompt of {report['prompt_tokens']} tokens{spread}")  # fmt: skip
+    console.print(f"a token in the mean, {cost['clock_mhz']:g} MHz:")
     rows = [(report["codec"], cost, cost.get("speedup"))]
     if "fp16" in cost:
         rows.append(("fp16", cost["fp16"], 1.0))
