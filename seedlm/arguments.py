@@ -17,6 +17,7 @@ from golden.params import CODECS, Codec, codec
 __all__ = [
     "CODEC_HELP",
     "DTYPES",
+    "PACKED_HELP",
     "codec_argument",
     "dtype_argument",
     "exp_bias_argument",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 CODEC_HELP = f"{', '.join(CODECS)}, or a custom one such as c8p4k16b4 or c8p3k12b0r"
+PACKED_HELP = "packed file, *.index.json, or folder with either"
 DTYPES = ("F32", "F16", "BF16", "original")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -180,25 +178,6 @@ def _importance(path: Path | None, codec: Codec, source: Source) -> dict[str, np
     return out
 
 
-def _require_output(output: Path, source: Source) -> None:
-    """Raise `SeedLMError` now if the output could not be written later."""
-    if not source.folder:
-        require_new(output, source.path)
-        require_writable(output)
-        return
-    folder = source.path if source.path.is_dir() else source.path.parent
-    if output.exists():
-        if output.is_dir() and output.samefile(folder):
-            raise SeedLMError(f"{output}: is the input: choose another output")
-        if not output.is_dir():
-            raise SeedLMError(f"{output}: cannot write: {source.path.name} needs a folder, and this is a file")
-        foreign = [p.name for p in output.glob("*.safetensors") if p.name not in source.shards]
-        if foreign:
-            raise SeedLMError(f"{output}: has another model's {foreign[0]}: choose an empty folder")
-        require_writable(output / next(iter(source.shards)))
-    require_writable(output.parent / f".{output.name}.tmp")  # the work folder goes here
-
-
 def tasks(args: argparse.Namespace, source: Source) -> list[Task]:
     """What is to be done, without having looked at any weight."""
     from encoder.units import slices
@@ -285,11 +264,12 @@ def _write(args: argparse.Namespace, source: Source, plan: list[Task], work: Wor
     """Put the finished units together: shards, index, other files. Returns the tensors' reports."""
     import numpy as np
 
-    from golden.files import RawTensor, TensorFile, TensorInfo, atomic_path, write_stored
+    from golden.files import RawTensor, TensorInfo, write_stored
+    from seedlm.sources import write_index
 
     if source.folder:
         args.output.mkdir(exist_ok=True)
-    reports, weight_map, size = {}, {}, 0
+    reports = {}
     for shard, file in source.shards.items():
         infos, stored = {}, {}
         for task in (t for t in plan if t.shard == shard):
@@ -323,21 +303,13 @@ def _write(args: argparse.Namespace, source: Source, plan: list[Task], work: Wor
         target = args.output / shard if source.folder else args.output
         write_stored(target, infos, stored, other)
         work.clear_joined()
-        written = TensorFile(target).tensors
-        weight_map |= dict.fromkeys(written, shard)
-        size += sum(t.data.nbytes for t in written.values())
-    for path in source.others:
-        with atomic_path(args.output / path.name) as temporary:
-            shutil.copyfile(path, temporary)
-    if source.index:
-        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-        with atomic_path(args.output / source.index) as temporary:
-            temporary.write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if source.folder:
+        write_index(args.output, source)
     return reports
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.sources import open_source
+    from seedlm.sources import open_source, require_output
 
     if args.scheduler and not args.cluster:
         raise SeedLMError("--scheduler needs --cluster dask")
@@ -347,7 +319,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         require_new(args.output, args.input)
         require_writable(args.output)
     source = open_source(args.input)
-    _require_output(args.output, source)
+    require_output(args.output, source)
+    require_writable(args.output.parent / f".{args.output.name}.tmp")  # the work folder goes here
 
     from seedlm.workspace import Workspace
 

@@ -1,70 +1,98 @@
-"""``seedlm decompress``: a packed file back to plain tensors."""
+"""``seedlm decompress``: a packed model back to plain tensors."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from golden.errors import SeedLMError
-from seedlm.arguments import DTYPES, dtype_argument, require_new, require_writable
+from seedlm.arguments import DTYPES, PACKED_HELP, dtype_argument
 from seedlm.console import Console, human_bytes
 
+if TYPE_CHECKING:
+    from golden.files import PackedFile, RawTensor
+
 NAME = "decompress"
-SUMMARY = "expand a packed file to plain tensors"
+SUMMARY = "expand a packed model to plain tensors"
 DESCRIPTION = """\
 Write the weights that a packed file stands for, as a plain safetensors file that other programs
 read. Tensors that were not compressed are copied as they are.
+
+FILE is a packed file, the index of several, or a folder with either; for an index or a folder OUT is
+a folder too, with the same file names and copies of the other files.
 """
 EXAMPLES = """\
 examples:
   seedlm decompress packed.safetensors weights.safetensors
   seedlm decompress packed.safetensors weights.safetensors --dtype original
+  seedlm decompress packed Llama-2-7b-again --dtype F16
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="packed file")
-    parser.add_argument("output", metavar="OUT", type=Path, help="safetensors file to write")
+    parser.add_argument("file", metavar="FILE", type=Path, help=PACKED_HELP)
+    parser.add_argument("output", metavar="OUT", type=Path, help="safetensors file, or folder of such files, to write")
     parser.add_argument(
         "--dtype", metavar="DTYPE", type=dtype_argument, default="F32",
         help=f"dtype of the expanded tensors: {', '.join(DTYPES)} (what each was before compression); default F32",
     )  # fmt: skip
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    require_new(args.output, args.file)
-    require_writable(args.output)
-
+def _expand(file: PackedFile, dtype: str, advance) -> dict[str, RawTensor]:
+    """The compressed tensors of a file as plain ones."""
     import numpy as np
 
-    from golden.files import PackedFile, RawTensor, write_tensors
+    from golden.files import RawTensor
 
-    file = PackedFile(args.file)
-    expanded: dict[str, RawTensor] = {}
-    with console.progress("expanding", sum(i.shape[0] * i.shape[1] for i in file.tensors.values())) as advance:
-        for name, info in file.tensors.items():
-            dtype = info.dtype if args.dtype == "original" else args.dtype
-            # F16 from float64, so that the weights are rounded once
-            tensor = RawTensor.from_array(file.matrix(name).decode(np.float64 if dtype == "F16" else np.float32), dtype)
-            if not np.isfinite(tensor.array()).all():
-                raise SeedLMError(f"{args.file}: tensor {name!r}: a weight is too large for {dtype}: try --dtype F32")
-            expanded[name] = tensor
-            advance(info.shape[0] * info.shape[1])
-    # as other programs name the layout of tensors written by PyTorch; some refuse a file without it
-    write_tensors(args.output, expanded | {name: file.raw(name) for name in file.other}, {"format": "pt"})
+    out = {}
+    for name, info in file.tensors.items():
+        kind = info.dtype if dtype == "original" else dtype
+        # F16 from float64, so that the weights are rounded once
+        weights = file.matrix(name).decode(np.float64 if kind == "F16" else np.float32)
+        out[name] = RawTensor.from_array(weights, kind)
+        if not np.isfinite(out[name].array()).all():
+            raise SeedLMError(f"{file.path}: tensor {name!r}: a weight is too large for {kind}: try --dtype F32")
+        advance(info.shape[0] * info.shape[1])
+    return out
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from golden.files import write_tensors
+    from seedlm.sources import open_packed_source, require_output, write_index
+
+    model = open_packed_source(args.file)
+    folder = model.source.folder
+    require_output(args.output, model.source)
+    if folder:
+        args.output.mkdir(exist_ok=True)
+    tensors, size = {}, 0
+    with console.progress("expanding", sum(i.shape[0] * i.shape[1] for i in model.tensors.values())) as advance:
+        for shard, file in model.files.items():
+            expanded = _expand(file, args.dtype, advance)
+            target = args.output / shard if folder else args.output
+            # as other programs name the layout of tensors written by PyTorch; some refuse a file without it
+            write_tensors(target, expanded | {name: file.raw(name) for name in file.other}, {"format": "pt"})
+            tensors |= {name: {"dtype": t.dtype, "shape": list(t.shape)} for name, t in expanded.items()}
+            size += target.stat().st_size
+    if folder:
+        write_index(args.output, model.source)
 
     console.json(
         {
             "file": str(args.file),
             "output": str(args.output),
-            "tensors": {name: {"dtype": t.dtype, "shape": list(t.shape)} for name, t in expanded.items()},
-            "copied": file.other,
-            "output_bytes": args.output.stat().st_size,
+            "shards": list(model.files),
+            "tensors": tensors,
+            "copied": list(model.other),
+            "files_copied": [path.name for path in model.source.others],
+            "output_bytes": size,
             "status": "ok",
         }
     )
+    files = f" in {len(model.files)} files" if len(model.files) > 1 else ""
     console.print(
-        f"{args.output}: {len(expanded)} tensors expanded to {args.dtype}, {len(file.other)} copied,"
-        f" {human_bytes(args.output.stat().st_size)}"
+        f"{args.output}: {len(tensors)} tensors expanded to {args.dtype}, {len(model.other)} copied,"
+        f" {human_bytes(size)}{files}"
     )
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from golden.errors import SeedLMError
 from golden.params import Config
-from seedlm.arguments import positive, scale_argument
+from seedlm.arguments import PACKED_HELP, positive, scale_argument
 from seedlm.console import Console, by, human_bytes
 
 NAME = "image"
@@ -38,7 +38,7 @@ def _address(text: str) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Config()
-    parser.add_argument("file", metavar="FILE", type=Path, help="packed file")
+    parser.add_argument("file", metavar="FILE", type=Path, help=PACKED_HELP)
     parser.add_argument("--tensor", metavar="NAME", required=True, help="compressed tensor (see seedlm info)")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="directory; made if missing")
     parser.add_argument(
@@ -68,9 +68,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     import numpy as np
 
     from build.bringup import MANIFEST, write_images
-    from golden.files import PackedFile, load_npy
+    from golden.files import load_npy
+    from seedlm.sources import open_packed_source
 
-    matrix = PackedFile(args.file).matrix(args.tensor)
+    matrix = open_packed_source(args.file).matrix(args.tensor)
     try:
         config = Config(
             codec=matrix.codec,

@@ -1,39 +1,44 @@
-"""``seedlm info``: what is in a packed file, every word checked."""
+"""``seedlm info``: what is in a packed model, every word checked."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from seedlm.arguments import PACKED_HELP
 from seedlm.console import Console, by, human_bytes
 
 NAME = "info"
-SUMMARY = "list and check a packed file"
+SUMMARY = "list and check a packed model"
 DESCRIPTION = """\
 List the tensors of a packed file and check every word: sizes, a seed of 0 with non-zero
 coefficients, row scales and binary16 weights that are not finite, another format or version.
 Anything found is an error (exit code 1).
+
+FILE is a packed file, the index of several, or a folder with either.
 """
 EXAMPLES = """\
 examples:
   seedlm info packed.safetensors
   seedlm info packed.safetensors --json
+  seedlm info packed
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="packed file")
+    parser.add_argument("file", metavar="FILE", type=Path, help=PACKED_HELP)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from golden.files import FORMAT, VERSION, PackedFile
+    from golden.files import FORMAT, VERSION
+    from seedlm.sources import open_packed_source
 
-    file = PackedFile(args.file)
+    model = open_packed_source(args.file)
     tensors: dict[str, dict] = {}
     words = 0
-    with console.progress("checking", sum(i.shape[0] * i.shape[1] for i in file.tensors.values())) as advance:
-        for name, info in file.tensors.items():
-            matrix = file.matrix(name)
+    with console.progress("checking", sum(i.shape[0] * i.shape[1] for i in model.tensors.values())) as advance:
+        for name, info in model.tensors.items():
+            matrix = model.matrix(name)
             size = matrix.rows * matrix.cols
             words += matrix.words.size
             tensors[name] = {
@@ -46,13 +51,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 "bits_per_weight": matrix.stored_bits / size,
             }
             advance(size)
-    other = {name: {"dtype": file.raw(name).dtype, "shape": list(file.raw(name).shape)} for name in file.other}
-    size = args.file.stat().st_size
+    other = {name: {"dtype": t.dtype, "shape": list(t.shape)} for name, t in model.other.items()}
+    size = model.source.bytes
     console.json(
         {
             "file": str(args.file),
             "format": FORMAT,
             "version": VERSION,
+            "shards": list(model.files),
             "bytes": size,
             "tensors": tensors,
             "other": other,
@@ -74,8 +80,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
             [(name, t["dtype"], by(t["shape"])) for name, t in other.items()],
         )
     console.print()
+    files = f" in {len(model.files)} files" if len(model.files) > 1 else ""
     console.print(
-        f"{args.file}: {human_bytes(size)}, version {VERSION}, {len(tensors)} compressed tensors,"
+        f"{args.file}: {human_bytes(size)}{files}, version {VERSION}, {len(tensors)} compressed tensors,"
         f" {len(other)} copied; {words:,} words checked, all good"
     )
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seedlm.arguments import require_writable, scale_argument
+from seedlm.arguments import PACKED_HELP, require_writable, scale_argument
 from seedlm.console import Console
 
 NAME = "reference"
@@ -22,7 +22,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="packed file")
+    parser.add_argument("file", metavar="FILE", type=Path, help=PACKED_HELP)
     parser.add_argument("--tensor", metavar="NAME", required=True, help="compressed tensor (see seedlm info)")
     parser.add_argument("--x", metavar="X.npy", type=Path, required=True, help="activations, float16 [cols]")
     parser.add_argument("--out", metavar="Y.npy", type=Path, required=True, help="result to write, float32 [rows]")
@@ -37,10 +37,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     import numpy as np
 
-    from golden.files import PackedFile, load_npy, save_npy
+    from golden.files import load_npy, save_npy
     from golden.product import product
+    from seedlm.sources import open_packed_source
 
-    matrix = PackedFile(args.file).matrix(args.tensor)
+    matrix = open_packed_source(args.file).matrix(args.tensor)
     x = load_npy(args.x, np.float16, matrix.cols)
     y = product(matrix, x, args.scale)
     save_npy(args.out, y)

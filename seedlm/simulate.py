@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import require_writable, scale_argument
+from seedlm.arguments import PACKED_HELP, require_writable, scale_argument
 from seedlm.console import Console, by, complain, human_bytes, stacked_bar
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ What it prints:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="packed file")
+    parser.add_argument("file", metavar="FILE", type=Path, help=PACKED_HELP)
     parser.add_argument("--tensor", metavar="NAME", required=True, help="compressed tensor (see seedlm info)")
     parser.add_argument(
         "--x", metavar="X.npy", type=Path,
@@ -232,10 +232,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     import numpy as np
 
-    from golden.files import PackedFile, load_npy, save_npy
+    from golden.files import load_npy, save_npy
     from golden.product import product
+    from seedlm.sources import open_packed_source
 
-    matrix = PackedFile(args.file).matrix(args.tensor)
+    matrix = open_packed_source(args.file).matrix(args.tensor)
     if args.x is None:
         x = np.random.default_rng(args.seed).standard_normal(matrix.cols).astype(np.float16)
     else:

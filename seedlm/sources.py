@@ -1,16 +1,19 @@
-"""Where a model's weights come from: one safetensors file, shards with an index, a Hugging Face folder."""
+"""Where a model's weights come from, plain or packed: one safetensors file, shards with an index, a folder."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from golden.errors import SeedLMError
-from golden.files import FORMAT, RawTensor, TensorFile, foreign_seeds
+from golden.files import FORMAT, PackedFile, RawTensor, TensorFile, TensorInfo, atomic_path, foreign_seeds
+from golden.matrix import PackedMatrix
+from seedlm.arguments import require_new, require_writable
 
-__all__ = ["INDEX", "Source", "open_source"]
+__all__ = ["INDEX", "PackedSource", "Source", "open_packed_source", "open_source", "require_output", "write_index"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -71,12 +74,7 @@ def open_source(path: Path) -> Source:
     SeedLMError
         Nothing of that kind, an index that contradicts its shards, a file that is packed already.
     """
-    if path.is_dir():
-        source = _folder(path)
-    elif path.name.endswith(".index.json"):
-        source = Source(path, _shards(path), path.name, folder=True)
-    else:
-        source = Source(path, {path.name: TensorFile(path)})
+    source = _open(path)
     seen: dict[str, str] = {}
     for shard, name, _ in source.tensors():
         if name in seen:
@@ -89,6 +87,96 @@ def open_source(path: Path) -> Source:
         if foreign:
             raise SeedLMError(f"{file.path}: {foreign}")
     return source
+
+
+@dataclass(frozen=True)
+class PackedSource:
+    """An opened packed model, file by file; offers what `PackedFile` does, over all files.
+
+    Parameters
+    ----------
+    source : Source
+        The files as they are stored.
+    files : dict of str to PackedFile
+        By file name.
+    """
+
+    source: Source
+    files: dict[str, PackedFile]
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """The compressed tensors, in the order of the files."""
+        return {name: info for file in self.files.values() for name, info in file.tensors.items()}
+
+    @property
+    def other(self) -> dict[str, RawTensor]:
+        """The tensors that are copied as they were."""
+        return {name: file.raw(name) for file in self.files.values() for name in file.other}
+
+    def matrix(self, name: str) -> PackedMatrix:
+        """Read one compressed tensor, see `PackedFile.matrix`."""
+        for file in self.files.values():
+            if name in file.tensors or len(self.files) == 1:
+                return file.matrix(name)
+        some = ", ".join(list(self.tensors)[:8])
+        raise SeedLMError(f"{self.source.path}: no compressed tensor {name!r} in {len(self.files)} files:"
+                          f" expected one of {len(self.tensors)}, such as {some}")  # fmt: skip
+
+
+def open_packed_source(path: Path) -> PackedSource:
+    """Open a packed model: what `open_source` takes, with packed files.
+
+    Raises
+    ------
+    SeedLMError
+        Nothing of that kind, an index that contradicts its shards, a file that is not packed.
+    """
+    source = _open(path)
+    return PackedSource(source, {shard: PackedFile(file.path) for shard, file in source.shards.items()})
+
+
+def require_output(output: Path, source: Source) -> None:
+    """Raise `SeedLMError` now if the output of a model, a file or a folder, could not be written later."""
+    if not source.folder:
+        require_new(output, source.path)
+        require_writable(output)
+        return
+    folder = source.path if source.path.is_dir() else source.path.parent
+    if output.exists():
+        if output.is_dir() and output.samefile(folder):
+            raise SeedLMError(f"{output}: is the input: choose another output")
+        if not output.is_dir():
+            raise SeedLMError(f"{output}: cannot write: {source.path.name} needs a folder, and this is a file")
+        foreign = [p.name for p in output.glob("*.safetensors") if p.name not in source.shards]
+        if foreign:
+            raise SeedLMError(f"{output}: has another model's {foreign[0]}: choose an empty folder")
+        require_writable(output / next(iter(source.shards)))
+    require_writable(output.parent / f".{output.name}.tmp")
+
+
+def write_index(output: Path, source: Source) -> None:
+    """Write what a folder has beside its shards, which must be there: the index, and copies of the other files."""
+    for path in source.others:
+        with atomic_path(output / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    if source.index:
+        weight_map, size = {}, 0
+        for shard in source.shards:
+            written = TensorFile(output / shard).tensors
+            weight_map |= dict.fromkeys(written, shard)
+            size += sum(t.data.nbytes for t in written.values())
+        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+        with atomic_path(output / source.index) as temporary:
+            temporary.write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _open(path: Path) -> Source:
+    if path.is_dir():
+        return _folder(path)
+    if path.name.endswith(".index.json"):
+        return Source(path, _shards(path), path.name, folder=True)
+    return Source(path, {path.name: TensorFile(path)})
 
 
 def _folder(path: Path) -> Source:
@@ -126,6 +214,8 @@ def _shards(path: Path) -> dict[str, TensorFile]:
     for name in sorted(set(entries.values())):
         if Path(name).name != name or name in (".", ".."):
             raise SeedLMError(f"{path}: the shard {name!r} must be a file in the same folder")
+        if not (path.parent / name).exists():
+            raise SeedLMError(f"{path}: the shard {name!r} is missing: expected it in the same folder")
         shards[name] = TensorFile(path.parent / name)
     for name, shard in entries.items():
         if name not in shards[shard].tensors:

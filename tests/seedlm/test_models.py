@@ -126,6 +126,114 @@ def test_folder_with_one_file(seedlm, source, tmp_path):
     assert contents(tmp_path / "out") == {"model.safetensors": (tmp_path / "single").read_bytes()}
 
 
+# --- packed folders --------------------------------------------------------------------------------
+INDEX = "model.safetensors.index.json"
+
+
+def test_info_of_a_folder(seedlm, model, packed_model):
+    out, compressed = packed_model
+    report = seedlm("info", out, "--json").report()
+    assert report == seedlm("info", out / INDEX, "--json").report() | {"file": str(out)}
+    assert report["shards"] == compressed["shards"]
+    assert report["bytes"] == compressed["output_bytes"]
+    assert list(report["tensors"]) == list(compressed["tensors"])
+    for name, tensor in report["tensors"].items():
+        assert tensor["shape"] == compressed["tensors"][name]["shape"]
+        assert tensor["bits_per_weight"] == compressed["tensors"][name]["bits_per_weight"]
+    assert report["other"] == {"layers.0.norm.weight": {"dtype": "F16", "shape": [24]}}
+    assert report["words_checked"] == 33 * 3 + 40 * 3 + 40 * 3 + 24 * 5
+    text = seedlm("info", out)
+    assert text.code == 0
+    assert "in 2 files" in text.out
+
+
+@pytest.mark.parametrize("dtype", ["original", "F32"])
+def test_decompress_of_a_folder(seedlm, model, packed_model, tmp_path, dtype):
+    out, compressed = packed_model
+    report = seedlm("decompress", out, tmp_path / "plain", "--dtype", dtype, "--json").report()
+    assert set(contents(tmp_path / "plain")) == set(contents(out))
+    assert report["files_copied"] == ["config.json", "tokenizer.model"]
+    size = 0
+    for shard in compressed["shards"]:
+        # the folder's files are those that decompress makes of each alone
+        seedlm("decompress", out / shard, tmp_path / shard, "--dtype", dtype, "--json").report()
+        assert (tmp_path / "plain" / shard).read_bytes() == (tmp_path / shard).read_bytes()
+        tensors = TensorFile(tmp_path / shard).tensors
+        original = TensorFile(model / shard).tensors
+        assert {n: t.shape for n, t in tensors.items()} == {n: t.shape for n, t in original.items()}
+        if dtype == "original":
+            assert {n: t.dtype for n, t in tensors.items()} == {n: t.dtype for n, t in original.items()}
+        size += sum(t.data.nbytes for t in tensors.values())
+    index = json.loads((tmp_path / "plain" / INDEX).read_text())
+    assert index["weight_map"] == json.loads((model / INDEX).read_text())["weight_map"]
+    assert index["metadata"]["total_size"] == size
+    # and so it is a model again
+    again = seedlm("compress", tmp_path / "plain", tmp_path / "again", "--codec", "fp16", "--json").report()
+    assert set(again["tensors"]) == set(compressed["tensors"])
+
+
+def test_folder_of_one_packed_file(seedlm, source, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "model.safetensors").write_bytes(source.read_bytes())
+    seedlm("compress", tmp_path / "in", tmp_path / "packed", "--codec", QUICK, "--json").report()
+    report = seedlm("info", tmp_path / "packed", "--json").report()
+    alone = seedlm("info", tmp_path / "packed" / "model.safetensors", "--json").report()
+    assert report == alone | {"file": str(tmp_path / "packed")}
+    seedlm("decompress", tmp_path / "packed", tmp_path / "plain", "--json").report()
+    assert set(contents(tmp_path / "plain")) == {"model.safetensors"}
+
+
+def test_product_of_a_tensor_in_a_folder(seedlm, packed_model, tmp_path):
+    out, compressed = packed_model
+    x = np.random.default_rng(SEED).standard_normal(40).astype(np.float16)
+    np.save(tmp_path / "x.npy", x)
+    name = "layers.1.down.weight"
+    results = []
+    for path in (out, out / INDEX, out / compressed["tensors"][name]["shard"]):
+        y = tmp_path / "y.npy"
+        seedlm("reference", path, "--tensor", name, "--x", tmp_path / "x.npy", "--out", y, "--json").report()
+        results.append(y.read_bytes())
+    assert results[0] == results[1] == results[2]
+    complaint = seedlm("sim", out, "--tensor", "nope").complaint()
+    assert complaint.startswith(f"{out}: no compressed tensor 'nope' in 2 files: expected one of 4, such as ")
+
+
+@pytest.mark.parametrize("verb", ["info", "decompress", "reference", "sim", "image"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, i: (f / "model-00002-of-00002.safetensors").unlink(), "-00002.safetensors' is missing"),
+        (lambda f, i: i["weight_map"].update({"w.blocks": "gone.safetensors"}), "'gone.safetensors' is missing"),
+        (lambda f, i: i["weight_map"].pop("embed.weight.scales"), "'embed.weight.scales' of model-00001"),
+    ],
+)
+def test_broken_packed_folders(seedlm, packed_model, tmp_path, verb, change, message):
+    folder = broken(packed_model[0], tmp_path / "in", change)
+    np.save(tmp_path / "x.npy", np.zeros(24, np.float16))
+    flags = {
+        "info": [],
+        "decompress": [tmp_path / "out"],
+        "reference": ["--tensor", "embed.weight", "--x", tmp_path / "x.npy", "--out", tmp_path / "y.npy"],
+        "sim": ["--tensor", "embed.weight"],
+        "image": ["--tensor", "embed.weight", "--out", tmp_path / "out"],
+    }[verb]
+    complaint = seedlm(verb, folder, *flags).complaint()
+    assert complaint.startswith(f"{folder / INDEX}: ")
+    assert message in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_are_not_packed(seedlm, model, packed_model, tmp_path):
+    shard = model / "model-00001-of-00002.safetensors"
+    assert seedlm("info", model).complaint().startswith(f"{shard}: not a SeedLM packed file")
+    assert "found no safetensors file" in seedlm("info", tmp_path).complaint()
+    out = packed_model[0]
+    assert "is the input" in seedlm("decompress", out, out).complaint()
+    (tmp_path / "file").touch()
+    assert "needs a folder" in seedlm("decompress", out, tmp_path / "file").complaint()
+    assert "cannot write" in seedlm("decompress", out / "model-00001-of-00002.safetensors", tmp_path).complaint()
+
+
 # --- resuming --------------------------------------------------------------------------------------
 UNITS = 24
 
@@ -343,6 +451,7 @@ def test_seeds_of_another_program(seedlm, tmp_path):
 
 
 def broken(model: Path, folder: Path, change) -> Path:
+    """A copy of a folder in which `change(folder, index)` broke something."""
     folder.mkdir()
     for name, data in contents(model).items():
         (folder / name).write_bytes(data)
@@ -359,7 +468,7 @@ def broken(model: Path, folder: Path, change) -> Path:
         (lambda f, i: i["weight_map"].update(x="../escape.safetensors"), "same folder"),
         (lambda f, i: i["weight_map"].update(x="model-00001-of-00002.safetensors"), "'x' is not in"),
         (lambda f, i: i["weight_map"].pop("embed.weight"), "'embed.weight' of model-00001"),
-        (lambda f, i: (f / "model-00002-of-00002.safetensors").unlink(), "cannot read"),
+        (lambda f, i: (f / "model-00002-of-00002.safetensors").unlink(), "-00002.safetensors' is missing"),
     ],
 )
 def test_broken_index(seedlm, model, tmp_path, change, message):
