@@ -103,8 +103,8 @@ class LlamaConfig:
 
         names = config.get("architectures") or []
         if ARCHITECTURE not in names and not (not names and config.get("model_type") == "llama"):
-            found = ", ".join(map(str, names)) or repr(config.get("model_type"))
-            refuse(f"unsupported architecture {found}: expected {ARCHITECTURE}")
+            found = ", ".join(map(str, names)) or config.get("model_type")
+            refuse(f"{f'unsupported architecture {found}' if found else 'no architecture'}: expected {ARCHITECTURE}")
         if config.get("quantization_config"):
             refuse("the weights are quantised already (quantization_config): expected F16, BF16 or F32 weights")
         if config.get("hidden_act", "silu") != "silu":

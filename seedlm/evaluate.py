@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="multiply with the exact reference; otherwise the same weights and activations, summed in FP32",
     )  # fmt: skip
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="write the report there, too")
-    parser.add_argument("--picture", metavar="FILE.png", type=Path, help="draw bits per weight against quality")
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="draw quality over bits: PNG, SVG or PDF")
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.quality import Predictions, Quality, windows
 
     if args.picture is not None:
+        if args.picture.suffix not in (".png", ".svg", ".pdf"):
+            raise SeedLMError(f"{args.picture}: expected a name that ends with .png, .svg or .pdf")
         _figure()
     started = time.perf_counter()
     checkpoint = Checkpoint(args.model)
@@ -265,20 +267,33 @@ def _draw(report: dict, path: Path) -> None:
 
     figure = _figure()(figsize=(10, 4.5), layout="constrained")
     wanted = (("bits_per_byte", "bits per byte of held-out text"), ("kl_bits_per_token", "KL divergence, bits/token"))
+    small = [row for row in report["rows"] if row["bits_per_weight"] <= 8]
+    middle = sum(row["bits_per_weight"] for row in small) / len(small)
     for axes, (key, label) in zip(figure.subplots(1, 2), wanted, strict=True):
-        for row in (row for row in report["rows"] if row["bits_per_weight"] <= 8):
+        named = set()
+        for row in small:
             at, encoder = (row["bits_per_weight"], row[key]), row["encoder"]
-            axes.plot(*at, MARKERS.get(encoder, "^"), color="tab:blue" if encoder else "tab:red")
-            name = f"{row['name']} {encoder}" if encoder else row["name"]
-            axes.annotate(name, at, xytext=(5, 3), textcoords="offset points", fontsize=7)
+            color = "tab:blue" if encoder else "tab:red"
+            filled = "none" if encoder == "paper" else color
+            kind = f"encoder {encoder}" if encoder else None
+            axes.plot(*at, MARKERS.get(encoder, "^"), color=color, markerfacecolor=filled, label=kind)
+            if row["name"] not in named:  # both encoders' points are near each other: one name
+                named.add(row["name"])
+                left = at[0] > middle
+                axes.annotate(row["name"], at, xytext=(-8 if left else 8, 0), textcoords="offset points", fontsize=8,
+                              ha="right" if left else "left", va="center")  # fmt: skip
         if key == "bits_per_byte":
-            for row in report["rows"][:2]:
-                axes.axhline(row[key], linewidth=0.8, linestyle=":", color="black")
-                at = (0.01, row[key])
-                axes.annotate(row["name"], at, xycoords=("axes fraction", "data"), va="bottom", fontsize=7)
+            original, half = report["rows"][:2]
+            axes.axhline(original[key], linewidth=0.8, linestyle=":", color="black")
+            text = f"original {original[key]:.4f}, fp16 {half[key]:.4f}"
+            axes.annotate(text, (0.01, original[key]), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
         axes.set(xlabel="bits per weight", ylabel=label, yscale="log" if key != "bits_per_byte" else "linear")
         axes.margins(0.2)
         axes.grid(alpha=0.3)
+        handles, labels = axes.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        if unique:
+            axes.legend(unique.values(), unique.keys(), fontsize=8)
     figure.suptitle(f"{Path(report['model']).name}: {report['bytes']:,} bytes of held-out text")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:])

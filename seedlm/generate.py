@@ -70,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temperature", metavar="T", type=temperature_argument, default=0.0,
         help="0: always the most likely token (default); 1: sample from the model's distribution",
     )  # fmt: skip
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the sampling (default: 0)")
+    parser.add_argument(
+        "--seed", metavar="S", type=seed_argument, default=0, help="of the sampling, 0 or more (default: 0)"
+    )
 
 
 def temperature_argument(text: str) -> float:
@@ -82,6 +84,13 @@ def temperature_argument(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number of 0 or more, not {text!r}")
     return value
+
+
+def seed_argument(text: str) -> int:
+    """An integer of 0 or more."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected an integer of 0 or more, not {text!r}")
+    return int(text)
 
 
 @dataclass
@@ -137,6 +146,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     checkpoint = Checkpoint(args.model)
     config = checkpoint.config
     text = open_text(args.model, config)
+    try:
+        args.prompt.encode()
+    except UnicodeEncodeError as error:
+        raise SeedLMError("--prompt is not UTF-8") from error
     prompt = ([] if config.bos is None else [config.bos]) + text.encode(args.prompt)
     if not prompt:
         raise SeedLMError(f"{args.model}: has no token that begins a text: --prompt must not be empty")

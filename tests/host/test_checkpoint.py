@@ -77,8 +77,8 @@ def test_new_form_of_the_rotary_settings():
     ("change", "says"),
     [
         ({"architectures": ["MixtralForCausalLM"]}, "unsupported architecture MixtralForCausalLM: expected Llama"),
-        ({"architectures": None, "model_type": "gpt2"}, "unsupported architecture 'gpt2'"),
-        ({"architectures": [], "model_type": None}, "unsupported architecture None"),
+        ({"architectures": None, "model_type": "gpt2"}, "unsupported architecture gpt2: expected"),
+        ({"architectures": [], "model_type": None}, "no architecture: expected"),
         ({"hidden_act": "gelu"}, "unsupported hidden_act 'gelu'"),
         ({"quantization_config": {"bits": 4}}, "quantised already"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "unsupported rotary scaling 'yarn'"),

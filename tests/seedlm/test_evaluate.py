@@ -113,6 +113,9 @@ def test_complaints(seedlm, folder, tmp_path):
     assert "is empty" in seedlm("evaluate", folder, "--text", tmp_path / "empty.txt").complaint()
     line = seedlm("evaluate", folder, "--out", tmp_path / "none" / "q.json").complaint()
     assert "cannot write" in line
+    line = seedlm("evaluate", folder, "--picture", tmp_path / "q.txt").complaint()
+    assert line.endswith("q.txt: expected a name that ends with .png, .svg or .pdf")
+    assert not (tmp_path / "q.txt").exists()
 
 
 def write(folder):

@@ -121,12 +121,16 @@ def test_complaints(seedlm, model, tmp_path, cache):
     assert "no such directory" in seedlm("run", tmp_path / "none").complaint()
     assert "expected a number of 0 or more" in seedlm("run", model, "--temperature", "hot").complaint(2)
     assert "expected a positive integer" in seedlm("run", model, "--tokens", 0).complaint(2)
+    assert "expected an integer of 0 or more" in seedlm("run", model, "--seed", -1).complaint(2)
+    assert seedlm("run", model, "--prompt", "\udcff").complaint() == "--prompt is not UTF-8"
     assert "--engine" in seedlm("run", model, "--engine", "gpu").complaint(2)
     shutil.copytree(model, tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"architectures": ["GemmaForCausalLM"]}))
     line = seedlm("run", tmp_path / "m").complaint()
     assert line.endswith("config.json: unsupported architecture GemmaForCausalLM: expected LlamaForCausalLM")
+    (tmp_path / "m" / "config.json").write_text("{}")
+    assert seedlm("run", tmp_path / "m").complaint().endswith("config.json: no architecture: expected LlamaForCausalLM")
 
 
 # --- the cache of packed models --------------------------------------------------------------------------
