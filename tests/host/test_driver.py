@@ -98,6 +98,22 @@ def test_same_activations_only_if_equal():
     assert device.loads == 2
 
 
+def test_together():
+    """The first product starts when all are queued, where they have room; more of them go one by one."""
+    config = config_from(BUILDS[0])
+    rng = np.random.default_rng(3)
+    matrix = PackedMatrix.random(config.codec, 3, 10, rng)
+    room = config.queue_depth
+    for count, together, level in ((room, True, room), (room, False, 1), (room + 1, True, 1)):
+        device, accelerator = open_device(config, lazy=0.0)  # a product ends with the next access to a register
+        handle = accelerator.load_matrix(matrix)
+        xs = [vector(rng, 10) for _ in range(count)]
+        outcomes = accelerator.products([(handle, x) for x in xs], together=together)
+        assert all(same_bits(o.y, product(matrix, x)) for o, x in zip(outcomes, xs, strict=True))
+        assert device.max_level == level
+        assert same_bits(accelerator.product(handle, xs[0]), product(matrix, xs[0]))  # not paused any more
+
+
 def test_nothing_to_do():
     assert open_device(config_from(BUILDS[0]))[1].products([]) == []
 
