@@ -183,15 +183,15 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
     def show(part: str) -> None:
         nonlocal shown
         if console.talks and part:
+            shown = True  # an interrupt may come while it is written
             sys.stdout.write(part)
             sys.stdout.flush()
-            shown = True
 
     model = Llama(checkpoint, engine)
     out, stream, parts = Generated(prompt), text.stream(prompt), []
     started = time.perf_counter()
-    show(args.prompt)
     try:
+        show(args.prompt)
         for token in generate(model, prompt, args.tokens, Sampler(args.temperature, args.seed), out):
             parts.append(stream.add(token))
             show(parts[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -78,6 +79,23 @@ def test_streams(model, cache):
     assert process.returncode == 0
     assert chunks[0].startswith(b"import ")
     assert len(chunks) > 10
+
+
+def test_interrupted_while_it_writes(cache):
+    """Ctrl-C ends it with one line; what was written ends with a whole line."""
+    environment_ = environment(SEEDLM_CACHE=str(cache))
+    words = command("run", BUNDLED, "--prompt", "import ", "--tokens", 240, "--codec", "fp16")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, env=environment_, **pipes) as process:
+        first = os.read(process.stdout.fileno(), 65536)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.decode() == "seedlm: interrupted; no output was left half-written\n"
+    assert (first + out).startswith(b"import ")
+    assert (first + out).endswith(b"\n")
+    assert len(first + out) < 240
+    assert not packed_files(cache)
 
 
 def test_engines_and_codecs_differ(seedlm, model, cache):
