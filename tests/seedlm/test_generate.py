@@ -22,7 +22,7 @@ from host.sampling import Sampler
 from seedlm.console import Console
 from seedlm.generate import Generated, generate
 from seedlm.packed_model import FILE, open_packed
-from tests.host.tiny_llama import BUNDLED, write_model
+from tests.host.tiny_llama import BUNDLED, VARIANTS, write_model
 from tests.seedlm.conftest import QUICK, command, environment
 
 
@@ -305,3 +305,35 @@ def test_rtl_writes_what_the_reference_writes(name):
     for which, cycles in (("ideal", steady), ("ddr3", [step.cycles for step in usage])):
         alone = decode_step(products, config.codec, memory(which), Console(quiet=True)).cycles
         assert abs(np.mean(cycles) / alone - 1) < 0.01, which
+
+
+@pytest.mark.slow
+def test_everything_at_once(seedlm, tmp_path):
+    """Scaled rotary positions, shared heads, tied embeddings, three shards and a tokenizer: as the user runs it.
+
+    On the RTL and on the reference the same text, drawn with a temperature.
+    """
+    tokenizers = pytest.importorskip("tokenizers", reason="reads tokenizer.json, and tokenizers is not installed")
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    made.train_from_iterator(["def größer(x): return x", "    return self.größer(x)"] * 4, trainer)
+    folder = tmp_path / "m"
+    write_model(folder, np.random.default_rng(21), shards=3, vocab_size=300, eos_token_id=1, **VARIANTS["llama3"])
+    made.save(str(folder / "tokenizer.json"))
+    options = ("--prompt", "def größer(x", "--tokens", 20, "--codec", "seedlm4", "--temperature", 12, "--seed", 5)
+    rtl, reference = (
+        seedlm("run", folder, *options, "--engine", engine, "--json", *more).report()
+        for engine, more in (("rtl", ["--no-fp16"]), ("reference", []))
+    )
+    assert rtl["prompt_tokens"] == 1 + len(made.encode("def größer(x").ids) < len("def größer(x".encode())
+    assert len(rtl["tokens"]) == 20
+    assert len(set(rtl["tokens"])) > 5  # the temperature is high: with tied embeddings a random model repeats itself
+    assert (rtl["tokens"], rtl["text"]) == (reference["tokens"], reference["text"])
+    other = seedlm("run", folder, *options[:-1], 6, "--json").report()
+    assert other["tokens"] != reference["tokens"]
