@@ -390,7 +390,8 @@ def _print(report: dict, console: Console) -> None:
     )
     before, after = human_bytes(report["input_bytes"]), human_bytes(report["output_bytes"])
     if report["files_copied"]:
-        console.print(f"{len(report['shards'])} shards; copied: {', '.join(report['files_copied'])}")
+        shards = f"{len(report['shards'])} shard{'s' if len(report['shards']) > 1 else ''}"
+        console.print(f"{shards}; copied: {', '.join(report['files_copied'])}")
     resumed = f"; {report['units_resumed']} of {report['units']} units from before" if report["units_resumed"] else ""
     console.print(
         f"{before} -> {after}; {len(report['copied'])} other tensors copied;"
