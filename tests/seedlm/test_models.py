@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -124,6 +125,26 @@ def test_folder_with_one_file(seedlm, source, tmp_path):
     seedlm("compress", tmp_path / "in", tmp_path / "out", "--codec", QUICK, "--json").report()
     seedlm("compress", source, tmp_path / "single", "--codec", QUICK, "--json").report()
     assert contents(tmp_path / "out") == {"model.safetensors": (tmp_path / "single").read_bytes()}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="no wait4")
+def test_memory_for_a_large_layer(tmp_path):
+    """4096 x 4096: all processes together stay far below 2 GiB."""
+    rng = np.random.default_rng(SEED)
+    w = rng.normal(0, 0.02, (4096, 4096)).astype(np.float32)
+    write_tensors(tmp_path / "in", {"w": RawTensor.from_array(w)})
+    jobs = 2
+    process = subprocess.Popen(
+        command("compress", tmp_path / "in", tmp_path / "out", "--codec", "seedlm4", "--jobs", jobs), env=environment()
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    largest = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # of the command and its workers
+    print(f"largest process: {largest / 2**20:.0f} MiB")
+    assert w.nbytes < largest * 4, "not the processes that were meant"
+    assert largest * (jobs + 1) < 1 << 30
 
 
 # --- packed folders --------------------------------------------------------------------------------
