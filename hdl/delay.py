@@ -7,10 +7,12 @@ from amaranth.hdl import Module, Shape, Signal, Value, ValueLike
 __all__ = ["delay", "register"]
 
 
-def register(m: Module, value: ValueLike, name: str, *, reset_less: bool = True) -> Signal:
+def register(
+    m: Module, value: ValueLike, name: str, *, reset_less: bool = True, attrs: dict[str, str] | None = None
+) -> Signal:
     """`value` one clock later, without enable; keeps the signedness of `value`."""
     value = Value.cast(value)
-    out = Signal(Shape(len(value), value.shape().signed), name=name, reset_less=reset_less)
+    out = Signal(Shape(len(value), value.shape().signed), name=name, reset_less=reset_less, attrs=attrs)
     m.d.sync += out.eq(value)
     return out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -28,28 +30,42 @@ class LfsrBank(wiring.Component):
 
     Latency is `latency` clocks, throughput one block per clock. No flow control.
 
+    Parameters
+    ----------
+    codec : Codec
+    inverted : sequence of int, optional
+        Numbers of bits that are wanted inverted too. None by default.
+
     Members
     -------
     seed : In(K)
         The stored seed, which is the register state itself.
     sequence : Out(K + C*P)
         Bits b0 .. b(K+C*P-1). State n is ``sequence[n:n + K]``, n = 1 .. C*P.
+    inverted : Out(len(inverted))
+        These bits, inverted: registers too, so that no LUT is needed between them and a DSP48E1.
     """
 
     latency = 1
 
-    def __init__(self, *, codec: Codec):
+    def __init__(self, *, codec: Codec, inverted: Sequence[int] = ()):
         self.codec = codec
         self.length = codec.K + codec.C * codec.P
-        super().__init__({"seed": In(codec.K), "sequence": Out(self.length)})
+        self._inverted = list(inverted)
+        super().__init__({
+            "seed": In(codec.K), "sequence": Out(self.length), "inverted": Out(len(self._inverted)),
+        })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
         bits = []
         for mask in sequence_masks(self.codec.K, self.length):
             bits.append(Cat(self.seed[i] for i in range(self.codec.K) if mask >> i & 1).xor())
-        # Stage 1: the expanded sequence.
-        sequence = Signal(self.length, reset_less=True)
-        m.d.sync += sequence.eq(Cat(bits))
-        m.d.comb += self.sequence.eq(sequence)
+        # Stage 1: the expanded sequence. Kept, since synthesis would move it into the DSP48E1s that it feeds, a second
+        # register there, and leave the XORs in front of them.
+        kept = {"keep": "true"}
+        sequence = Signal(self.length, reset_less=True, attrs=kept)
+        inverted = Signal(len(self._inverted), reset_less=True, attrs=kept)
+        m.d.sync += [sequence.eq(Cat(bits)), inverted.eq(~Cat(bits[n] for n in self._inverted))]
+        m.d.comb += [self.sequence.eq(sequence), self.inverted.eq(inverted)]
         return m

@@ -69,7 +69,9 @@ class Lane(wiring.Component):
     Members
     -------
     word : In
-        The lane's block word.
+        The lane's block word, without its seed.
+    seed : In(K)
+        Its seed, `seed_phase` clocks later. Not for ``fp16``.
     i, o : In, Out(Broadcast)
         From the lane before, to the lane after (one clock later).
     accumulator : Out(acc_bits)
@@ -86,16 +88,22 @@ class Lane(wiring.Component):
         else:
             self._weights = Reconstruction(codec=self.codec)
         self._shifter = LeftShifter(width=config.dot_bits, max_shift=config.shift_max)
-        super().__init__(
-            {
-                "word": In(self.codec.word_bits),
-                "i": In(Broadcast(config)),
-                "o": Out(Broadcast(config)),
-                "accumulator": Out(config.acc_bits),
-            }
-        )
+        members = {
+            "word": In(self.codec.word_bits - self.codec.K),
+            "i": In(Broadcast(config)),
+            "o": Out(Broadcast(config)),
+            "accumulator": Out(config.acc_bits),
+        }
+        if not self.codec.is_fp16:
+            members["seed"] = In(self.codec.K)
+        super().__init__(members)
 
-    # --- phases: the clock, counted from `word`, in which a field of `i` is sampled -----------------
+    # --- phases: the clock, counted from `word`, in which the seed or a field of `i` is sampled ------
+    @property
+    def seed_phase(self) -> int:
+        """`seed`: it is not wanted before the tables of the coefficients are built."""
+        return self._weights.table_latency - LfsrBank.latency
+
     @property
     def weight_latency(self) -> int:
         return self._weights.latency
@@ -160,16 +168,14 @@ class Lane(wiring.Component):
     def _systolic_sum(self, m: Module):
         codec = self.codec
         m.submodules.reconstruction = reconstruction = self._weights
-        m.submodules.lfsr_bank = lfsr_bank = LfsrBank(codec=codec)
-        seed = self.word[: codec.K]
-        exponent = self.word[codec.K : codec.K + codec.B]
-        coefficients = self.word[codec.K + codec.B :]
+        m.submodules.lfsr_bank = lfsr_bank = LfsrBank(codec=codec, inverted=reconstruction.sign_bits)
+        exponent, coefficients = self.word[: codec.B], self.word[codec.B :]
         assert len(coefficients) == COEFFICIENT_BITS * codec.P
         m.d.comb += [
-            # The seed waits while the tables are built: 16 bits are fewer than the expanded sequence.
-            lfsr_bank.seed.eq(delay(m, seed, reconstruction.table_latency - lfsr_bank.latency, "seed")),
+            lfsr_bank.seed.eq(self.seed),
             reconstruction.coefficients.eq(coefficients),
             reconstruction.sequence.eq(lfsr_bank.sequence),
+            reconstruction.signs.eq(lfsr_bank.inverted),
         ]
         total = None
         for c in range(codec.C):
@@ -231,7 +237,11 @@ class Lane(wiring.Component):
             cut = self.segment(k)
             acc = Signal(cut.stop - cut.start, name=f"acc{k}", reset_less=True)
             carry_out = Signal(name=f"carry{k}", reset_less=True)
-            total = Mux(first, 0, acc) + delay(m, operand[k].as_unsigned(), k, f"operand{k}")
+            # Of the two addends the carry chain takes one beside the sums. That has to be the operand, a register; the
+            # other is made in the LUTs of the sums. Yosys goes by the names; the reverse costs 100 LUTs.
+            so_far = Signal.like(acc, name=f"so_far{k}")
+            m.d.comb += so_far.eq(Mux(first, 0, acc))
+            total = delay(m, operand[k].as_unsigned(), k, f"operand{k}") + so_far
             if carry is not None:
                 total = total + carry
             with m.If(valid):
@@ -310,11 +320,14 @@ class MacArray(wiring.Component):
             broadcast.valid.eq(delay(m, self.valid, 1 + lane.control_phase, "valid")),
             broadcast.first.eq(delay(m, self.first, 1 + lane.control_phase, "first")),
         ]
-        bits = self.config.codec.word_bits
+        bits, seed_bits = self.config.codec.word_bits, self.config.codec.K
         for i, lane in enumerate(self._lanes):
             m.submodules[f"lane{i}"] = lane
+            word = step[i * bits : (i + 1) * bits]
+            if seed_bits:
+                m.d.comb += lane.seed.eq(delay(m, word[:seed_bits], i + lane.seed_phase, f"seed{i}"))
             m.d.comb += [
-                lane.word.eq(delay(m, step[i * bits : (i + 1) * bits], i, f"word{i}")),
+                lane.word.eq(delay(m, word[seed_bits:], i, f"word{i}")),
                 lane.i.mantissas.eq(broadcast.mantissas),
                 lane.i.exponent.eq(broadcast.exponent),
                 lane.i.valid.eq(broadcast.valid),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import cocotb
 import numpy as np
@@ -17,6 +18,7 @@ from hdl import mac
 from hdl.delay import delay
 from hdl.mac import MacArray
 from sim.cocotb_runner import run_testbench
+from sim.convert import verilog_text
 from sim.testbench import rng, start
 from tests.hdl.netlists import instance, netlist_verilog
 
@@ -155,3 +157,11 @@ def test_netlist_of_a_lane(name, monkeypatch):
         Bench(config), __name__, name="mac", env={"MAC": json.dumps([name, 2, config.segment_bits])},
         extra_verilog=files,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["seedlm4", "seedlm4r", "fp16"])
+def test_lanes_are_one_module(name):
+    """A port that is put together outside becomes several, named anew for every lane: simulation slows down."""
+    text = verilog_text(MacArray(config=Config(codec=codec(name)), position_bits=1, activation_latency=2), "mac_array")
+    lanes = [line for line in text.splitlines() if line.startswith("module") and re.search(r"\.lane\d+ ", line)]
+    assert len(lanes) <= 2, lanes  # the last one passes nothing on

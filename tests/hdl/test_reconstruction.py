@@ -30,7 +30,8 @@ class Block(wiring.Component):
 
     def __init__(self, codec):
         self.codec = codec
-        self.bank, self.reconstruction = LfsrBank(codec=codec), Reconstruction(codec=codec)
+        self.reconstruction = Reconstruction(codec=codec)
+        self.bank = LfsrBank(codec=codec, inverted=self.reconstruction.sign_bits)
         self.weight_bits = self.reconstruction.weight_bits
         super().__init__({"seed": In(codec.K), "q": In(4 * codec.P), "weights": Out(self.weight_bits * codec.C)})
 
@@ -41,6 +42,7 @@ class Block(wiring.Component):
             bank.seed.eq(delay(m, self.seed, reconstruction.table_latency - bank.latency, "seed")),
             reconstruction.coefficients.eq(self.q),
             reconstruction.sequence.eq(bank.sequence),
+            reconstruction.signs.eq(bank.inverted),
             self.weights.eq(reconstruction.weights),
         ]
         return m
