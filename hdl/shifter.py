@@ -71,15 +71,19 @@ class LeftShifter:
         """
         width = self.width
         cuts = cuts or [slice(0, self.out_width)]
+        at = 0
         for stage in range(self.latency):
             last = stage + 1 == self.latency
-            bits = amount[2 * stage : min(2 * stage + 2, self.amount_bits)]
+            # A stage of one bit only comes first, where the operand is narrowest.
+            size = 1 if stage == 0 and self.amount_bits % 2 else 2
+            bits = amount[at : at + size]
             # The last stage need not reach further than the largest shift.
-            distances = [n << (2 * stage) for n in range(1 << len(bits))]
+            distances = [n << at for n in range(1 << size) if n << at <= self.max_shift]
+            at += size
             width = min(width + distances[-1], self.out_width)
             parts = []
             for k, cut in enumerate(cuts if last else [slice(0, width)]):
-                choices = [_window(value, cut.start - n, cut.stop - n) for n in distances if n <= self.max_shift]
+                choices = [_window(value, cut.start - n, cut.stop - n) for n in distances]
                 part = Signal(signed(cut.stop - cut.start), name=f"{name}_s{stage + 1}_{k}", reset_less=True)
                 m.d.sync += part.eq(choose(bits, choices))
                 parts.append(part)
