@@ -10,17 +10,17 @@ from hdl.layouts import valid_only
 
 __all__ = ["BLOCK_RAM_DEPTH", "BeatFifo"]
 
-BLOCK_RAM_DEPTH = 128  # from this depth on block RAM is the cheaper storage
+BLOCK_RAM_DEPTH = 64  # from this depth on block RAM is the cheaper storage
 
 
 class BeatFifo(wiring.Component):
     """First in, first out, for wide words; the writer keeps account of the room.
 
-    Deep queues lie in block RAM with a register behind its output, shallow ones in distributed RAM. The memory has no
+    Deep queues lie in block RAM, shallow ones in distributed RAM with a register behind its output. The memory has no
     transparent read port: a word is read one clock after it was written at the earliest.
 
-    Throughput: a word per clock in and out. Latency from `i` to `o`: 3 clocks in block RAM, 2 in distributed RAM.
-    ``o.valid`` and ``o.payload`` are registers; ``o.ready`` reaches the enables of the storage through one LUT.
+    Throughput: a word per clock in and out. Latency from `i` to `o`: 2 clocks, 3 with `output_register`.
+    ``o.valid`` is a register; ``o.ready`` reaches the enables of the storage through one LUT.
 
     Parameters
     ----------
@@ -28,6 +28,9 @@ class BeatFifo(wiring.Component):
         The payload.
     depth : int
         Words that may be inside, from `i` until they were taken from `o`. More are not refused but lose data.
+    output_register : bool
+        A register behind the block RAM, whose output is slow by itself (half a clock). Without it ``o.payload`` should
+        meet a register after two LUTs at most. Distributed RAM has a register anyway.
 
     Attributes
     ----------
@@ -37,8 +40,9 @@ class BeatFifo(wiring.Component):
         The same words, in order.
     """
 
-    def __init__(self, *, layout: data.StructLayout, depth: int) -> None:
+    def __init__(self, *, layout: data.StructLayout, depth: int, output_register: bool) -> None:
         self._layout = layout
+        self._output_register = output_register
         self._depth = depth
         super().__init__({"i": In(valid_only(layout)), "o": Out(stream.Signature(layout))})
 
@@ -69,7 +73,7 @@ class BeatFifo(wiring.Component):
         with m.If(read.en):
             m.d.sync += [read.addr.eq(step(read.addr)), fetched.eq(1)]
 
-        if block:
+        if block and self._output_register:
             output = Signal(self._layout, reset_less=True)
             advance = Signal()  # the output register takes the read port's word
             m.d.comb += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -81,7 +81,8 @@ class Gearbox(wiring.Component):
 
     Each product starts with a fresh beat; padding after its last step is dropped. One beat per clock is taken where
     steps are at least as wide as beats, one step per clock is made where they are at most as wide, products of two
-    steps and more follow each other without a gap. Steps of the size of a beat pass through unchanged.
+    steps and more follow each other without a gap. Steps of the size of a beat pass through unchanged and at once, with
+    two LUTs between their handshake and the beats'.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ class Gearbox(wiring.Component):
     o : stream, out
         ``step_layout``.
     latency : int
-        Clocks from the beat that completes a step to the step.
+        Clocks from the beat that completes a step to the step; 0 where they are the same.
     """
 
     def __init__(self, config: Config) -> None:
@@ -105,7 +106,7 @@ class Gearbox(wiring.Component):
             part_bits=config.step_bits,
             amount_bits=gearbox_job_layout(config).size,
         )
-        self.latency = (0 if self._slicer.identity else 1 + self._slicer.latency) + 2
+        self.latency = 0 if self._slicer.identity else 1 + self._slicer.latency + 2
         self._layout = step_layout(config)
         super().__init__({
             "i": In(stream.Signature(beat_layout(config))),
@@ -116,18 +117,27 @@ class Gearbox(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.slicer = slicer = self._slicer
-        m.submodules.buffer = buffer = StepBuffer(layout=self._layout)
         connect(m, flipped(self.i), slicer.i)
-        connect(m, buffer.o, flipped(self.o))
         m.d.comb += [
             slicer.job.valid.eq(self.job.valid),
             slicer.job.payload.amount.eq(self.job.payload.steps),
             self.job.ready.eq(slicer.job.ready),
+        ]
+        part = slicer.o.payload
+        if slicer.identity:
+            # The beats come from a buffer already.
+            m.d.comb += [
+                slicer.room.eq(self.o.ready),
+                self.o.valid.eq(self.i.valid & slicer.active),
+                self.o.payload.eq(Cat(part.data, part.last, part.error)),
+            ]
+            return m
+        m.submodules.buffer = buffer = StepBuffer(layout=self._layout)
+        connect(m, buffer.o, flipped(self.o))
+        m.d.comb += [
             slicer.room.eq(buffer.room),
             buffer.reserve.eq(slicer.taken),
             buffer.i.valid.eq(slicer.o.valid),
-            buffer.i.payload.data.eq(slicer.o.payload.data),
-            buffer.i.payload.last.eq(slicer.o.payload.last),
-            buffer.i.payload.error.eq(slicer.o.payload.error),
+            buffer.i.payload.eq(Cat(part.data, part.last, part.error)),
         ]
         return m

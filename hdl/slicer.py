@@ -75,6 +75,8 @@ class Slicer(wiring.Component):
         ``amount``.
     room : in
         A part may be completed in this clock.
+    active : out
+        A job is at work. Register.
     taken : out
         A part is being completed in this clock: it comes out `latency` clocks later.
     o : out
@@ -102,6 +104,7 @@ class Slicer(wiring.Component):
             "i": In(stream.Signature(data.StructLayout({"data": beat_bits, "last": 1, "error": 1}))),
             "job": In(stream.Signature(data.StructLayout({"amount": amount_bits}))),
             "room": In(1),
+            "active": Out(1),
             "taken": Out(1),
             "o": Out(valid_only(data.StructLayout({"data": part_bits, "last": 1, "error": 1, "left": amount_bits}))),
         })  # fmt: skip
@@ -114,7 +117,7 @@ class Slicer(wiring.Component):
         # beat remains.
         amount_bits = len(self.job.payload.amount)
         next_valid, next_left, next_final = Signal(), Signal(amount_bits, reset_less=True), Signal(reset_less=True)
-        active, left, final = Signal(), Signal(amount_bits, reset_less=True), Signal(reset_less=True)
+        active, left, final = self.active, Signal(amount_bits, reset_less=True), Signal(reset_less=True)
         spent = Signal()
         visit, emit, release = Signal(), Signal(), Signal()
         finish = Signal()

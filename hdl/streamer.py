@@ -22,7 +22,7 @@ class ReadStreamer(wiring.Component):
     a lost clock as long as the memory delivers, and a full buffer rides through `fifo_beats` clocks without an answer.
 
     Throughput: a beat per clock; a request every 2 clocks (so bursts of one beat reach half the rate).
-    Latency: 3 clocks from a job to its first request; 3 clocks from an answer to `o` (2 with less than 128 beats).
+    Latency: 3 clocks from a job to its first request; 2 from an answer to `o`, 3 with `output_register`.
 
     Parameters
     ----------
@@ -33,6 +33,8 @@ class ReadStreamer(wiring.Component):
         in clocks (from request to first answer), some ten clocks of our own, and two bursts.
     burst_beats : int, optional
         Greatest burst, a power of two; by default the configuration's.
+    output_register : bool
+        See `hdl.beat_fifo.BeatFifo`.
 
     Attributes
     ----------
@@ -46,8 +48,11 @@ class ReadStreamer(wiring.Component):
         All beats of all jobs, in order; ``last`` at the end of each job. ``error`` marks a beat whose data is void.
     """
 
-    def __init__(self, *, config: Config, fifo_beats: int, burst_beats: int | None = None) -> None:
+    def __init__(
+        self, *, config: Config, fifo_beats: int, burst_beats: int | None = None, output_register: bool = True
+    ) -> None:
         self._config = config
+        self._output_register = output_register
         self._fifo_beats = fifo_beats
         self._burst_beats = config.burst_beats if burst_beats is None else burst_beats
         check_burst(config, self._burst_beats, fifo_beats)
@@ -63,7 +68,9 @@ class ReadStreamer(wiring.Component):
         m.submodules.splitter = splitter = BurstSplitter(
             config=self._config, burst_beats=self._burst_beats, credits=self._fifo_beats, initial=self._fifo_beats
         )
-        m.submodules.fifo = fifo = BeatFifo(layout=beat_layout(self._config), depth=self._fifo_beats)
+        m.submodules.fifo = fifo = BeatFifo(
+            layout=beat_layout(self._config), depth=self._fifo_beats, output_register=self._output_register
+        )
         wiring.connect(m, wiring.flipped(self.job), splitter.job)
         wiring.connect(m, splitter.request, wiring.flipped(self.request))
         wiring.connect(m, wiring.flipped(self.response), fifo.i)

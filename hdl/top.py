@@ -92,8 +92,9 @@ class SeedLMAccelerator(wiring.Component):
         self._pass_on(m, control, ("s_axi_", "irq"))
 
         # Memory to streams.
+        # Activations and scales meet a register after a multiplexer; the weights spread to all lanes.
         m.submodules.activation_streamer = activation_streamer = ReadStreamer(
-            config=config, fifo_beats=config.activation_fifo_beats
+            config=config, fifo_beats=config.activation_fifo_beats, output_register=False
         )
         m.submodules.weight_streamer = weight_streamer = ReadStreamer(
             config=config, fifo_beats=config.weight_fifo_beats
@@ -105,6 +106,7 @@ class SeedLMAccelerator(wiring.Component):
                 config=config,
                 fifo_beats=config.scale_fifo_beats,
                 burst_beats=1 << (burst.bit_length() - 1),  # a power of two
+                output_register=False,
             )
             # Before the others: they are few, and a row group must not wait for them.
             streamers.insert(0, scale_streamer)

@@ -109,7 +109,7 @@ class ResultWriter(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.buffer = buffer = BeatFifo(
-            layout=data.StructLayout({"data": config.bus_bits}), depth=config.result_fifo_beats
+            layout=data.StructLayout({"data": config.bus_bits}), depth=config.result_fifo_beats, output_register=True
         )
         m.submodules.splitter = splitter = BurstSplitter(
             config=config, burst_beats=self.burst_beats, credits=config.result_fifo_beats, initial=0
@@ -132,10 +132,11 @@ class ResultWriter(wiring.Component):
         store, last = Signal(), Signal()
         m.d.comb += [store.eq(self.result.valid & result.write), last.eq(self.result.valid & result.last)]
         for n in range(per_beat):
-            with m.If(store & place[n]):
-                m.d.sync += words[n].eq(result.data)
-            with m.Elif(store & place[0]):  # a new beat: zeros where no row will come
+            # A new beat: zeros where no row will come. First, so that it becomes the registers' reset.
+            with m.If(store & place[0] & (n != 0)):
                 m.d.sync += words[n].eq(0)
+            with m.Elif(store & place[n]):
+                m.d.sync += words[n].eq(result.data)
         with m.If(last):
             m.d.sync += place.eq(1)
         with m.Elif(store):
