@@ -154,7 +154,7 @@ def _groups(netlist: Netlist) -> dict[str, list[str]]:
 def estimate(module: str, config: Config) -> Estimate:
     """Synthesise `module` (one of `MODULES`) for `config`, count and measure.
 
-    Takes about 20 s of processor time for a lane or the rounding unit, minutes for the whole; the cache remembers.
+    Takes about 15 s of processor time for a lane or the rounding unit, a minute for the whole; the cache remembers.
 
     Raises
     ------

@@ -1,0 +1,106 @@
+"""Area and logic depth against the baselines in the repository, and what every DSP48E1 must be."""
+
+from __future__ import annotations
+
+import pytest
+
+from build import baselines, synthesis
+from build.baselines import NAMES, TOLERANCE, differences, load
+from build.estimate import CANNOT_KNOW, estimate
+from golden.errors import SeedLMError
+from golden.params import Config, codec
+from tests.seedlm.conftest import Ran
+
+FAST = ("lane:seedlm4", "lane:seedlm4r")  # about 15 s of processor time each, also for the netlist's simulation
+names = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
+# What one channel of 16 lanes may cost.
+LIMITS = {"luts": 18_000, "ffs": 24_000, "dsps": 264, "ramb36": 64, "levels": 6, "carry_bits": 48}
+
+
+def config(name):
+    return Config(codec=codec(name.split(":")[1]))
+
+
+@pytest.mark.parametrize("name", names)
+def test_against_the_baseline(name):
+    """No more and no less than before; `python -m build.baselines NAME` accepts a change."""
+    expected = load()
+    assert expected["yosys"] == synthesis.version(), "the baselines are of another Yosys: write them anew"
+    assert differences(baselines.figures(name), expected["figures"][name]) == []
+
+
+@pytest.mark.parametrize("name", ["all:seedlm4", "all:seedlm4r"])
+def test_the_baseline_is_within_the_limits(name):
+    found = load()["figures"][name]
+    assert {key: found[key] for key, limit in LIMITS.items() if found[key] > limit} == {}
+
+
+def test_baselines_are_complete():
+    figures = load()["figures"]
+    assert tuple(figures) == NAMES
+    assert all(set(values) == {*LIMITS, "chains"} for values in figures.values())
+    assert set(TOLERANCE) < set(LIMITS)
+
+
+def test_differences():
+    before = {"luts": 1000, "levels": 4}
+    assert differences({"luts": 1030, "levels": 4}, before) == []
+    assert differences({"luts": 970, "levels": 4}, before) == []
+    assert differences({"luts": 1031, "levels": 5}, before) == ["luts: 1031, more than 1000", "levels: 5, more than 4"]
+    assert differences({"luts": 969, "levels": 3}, before) == ["luts: 969, less than 1000", "levels: 3, less than 4"]
+
+
+LANES = [n for n in NAMES if n.startswith("lane")]
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in LANES])
+def test_the_registers_of_a_lane_are_in_its_dsps(name):
+    c = codec(name.split(":")[1])
+    dsps = estimate("lane", config(name)).dsps
+    expected = 2 if c.is_fp16 else 2 * c.C  # a weight and a product for every column
+    assert len(dsps) == expected
+    for dsp in dsps:
+        assert min(dsp.registers.values()) >= 1, dsp.faults
+        assert {"AREG", "BREG", "MREG", "PREG"} <= set(dsp.registers)
+    assert sum("CREG" in dsp.registers for dsp in dsps) == (0 if c.is_fp16 else c.C)
+
+
+@pytest.mark.parametrize("name", names)
+def test_nothing_but_registers_feeds_a_dsp(name):
+    assert estimate(name.split(":")[0], config(name)).dsp_faults == []
+
+
+def test_the_command():
+    ran = Ran(("estimate", "--module", "lane"))
+    assert ran.code == 0, ran
+    expected = estimate("lane", Config())
+    assert f"{expected.total.luts:,}" in ran.out
+    assert CANNOT_KNOW in ran.out
+    assert "xc7v585t" in ran.out
+    report = Ran(("estimate", "--module", "lane", "--json", "--part", "xc7vx485tffg1761-2")).report()
+    assert report["total"] == {"luts": expected.total.luts, "ffs": expected.total.ffs, "dsps": 16, "ramb36": 0}
+    assert report["deepest"]["depth"]["luts"] == expected.deepest.depth.luts
+    assert report["capacity"]["dsps"] == 2800
+    assert report["estimate"] == CANNOT_KNOW
+
+
+def test_what_cannot_be():
+    assert "lanes must be 1 to 64, not 65" in Ran(("estimate", "--lanes", "65")).complaint()
+    assert "not a 7-series part: 'xcku040'" in Ran(("estimate", "--part", "xcku040")).complaint()
+
+
+def test_verilog_that_yosys_refuses(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEEDLM_CACHE", str(tmp_path))
+    with pytest.raises(SeedLMError, match=r"Yosys failed on top: .*ERROR: .*syntax error"):
+        synthesis.synthesise("module top(; endmodule\n", "top")
+    assert list((tmp_path / "synthesis").glob("top*")) == []
+    monkeypatch.setattr(synthesis, "_PACKAGE", "no-such-yosys")
+    with pytest.raises(SeedLMError, match="Yosys is missing: pip install"):
+        synthesis.synthesise("module top; endmodule\n", "top")
+
+
+def test_units():
+    found = ("\\top.a ", "\\top.a.b ", "\\top.mac_array.lane12 ", "top", "\\other.a ")
+    text = "".join(f"module {name}(x);\nendmodule\n" for name in found)
+    assert synthesis.units(text, "top") == ["top.a", "top.mac_array.lane12"]
