@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from . import compact
 from .cache import cached, digest
 
 __all__ = ["remembered_verilog_text", "verilog_text"]
+
+_LOADED = time.time()
 
 
 def verilog_text(component: Elaboratable, name: str) -> str:
@@ -45,7 +48,11 @@ def remembered_verilog_text(
     sources : iterable of Path
         Folders with all the Python files that the component depends on; their text counts.
     """
-    texts = [p.read_bytes() for folder in sources for p in sorted(folder.glob("*.py"))]
+    files = [p for folder in sources for p in sorted(folder.glob("*.py"))]
+    if any(p.stat().st_mtime > _LOADED for p in files):
+        # Edited while this program runs: what is in the files is not what makes the component.
+        return verilog_text(make(), name)
+    texts = [p.read_bytes() for p in files]
     key = digest(amaranth.__version__, repr(parameters), *texts, *_own_sources())
 
     def fill(folder: Path) -> None:

@@ -53,6 +53,7 @@ def test_digest_sees_boundaries():
 def test_designs_are_elaborated_again_only_if_something_changed(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(convert, "verilog_text", lambda component, name: f"module {name} {component};")
+    monkeypatch.setattr(convert, "_LOADED", time.time() + 3600)  # after all that is written here
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.py").write_text("1")
@@ -71,3 +72,7 @@ def test_designs_are_elaborated_again_only_if_something_changed(tmp_path, monkey
     (source / "a.py").write_text("2")
     assert text(1) == "module top 1;"
     assert made == [1, 2, 1, 1]
+    # A file that is newer than the program that uses it: the component is not what the file says.
+    monkeypatch.setattr(convert, "_LOADED", time.time() - 3600)
+    assert text(1) == text(1) == "module top 1;"
+    assert made == [1, 2, 1, 1, 1, 1]
