@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from golden.errors import SeedLMError
 
-__all__ = ["CODECS", "Codec", "Config", "TAPS", "codec"]
+__all__ = ["CODECS", "DEFAULT_CODEC", "Codec", "Config", "TAPS", "codec"]
 
 # Fibonacci taps by register length K (paper, appendix). All give the maximal period 2**K - 1.
 TAPS: dict[int, tuple[int, ...]] = {
@@ -169,6 +169,8 @@ CODECS: dict[str, Codec] = {
     )
 }
 
+DEFAULT_CODEC = "seedlm4r"  # the smallest error at 4 bits per weight
+
 _CUSTOM = re.compile(r"c(\d{1,2})p(\d{1,2})k(\d{1,2})b(\d{1,2})(r?)")
 
 
@@ -216,7 +218,7 @@ class Config:
         Longest carry chain in the exact accumulators.
     """
 
-    codec: Codec = CODECS["seedlm4"]
+    codec: Codec = CODECS[DEFAULT_CODEC]
     lanes: int = 16
     bus_bits: int = 512
     addr_bits: int = 34

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from golden.errors import SeedLMError
-from golden.params import Codec
+from golden.params import DEFAULT_CODEC, Codec
 from seedlm.arguments import CODEC_HELP, codec_argument, exp_bias_argument, positive, require_new, require_writable
 from seedlm.console import Console, by, human_bytes, human_time
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from seedlm.sources import Source
     from seedlm.workspace import Workspace
 
-DEFAULT_CODEC = "seedlm4r"
 DEFAULT_ENCODER = "optimal"
 # Fewer blocks than this are done before the processes of a pool have started.
 WORTH_PROCESSES = 1 << 17

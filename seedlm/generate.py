@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from golden.errors import SeedLMError
+from golden.params import DEFAULT_CODEC
 from seedlm.arguments import CODEC_HELP, codec_argument, positive
 from seedlm.console import Console
 
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", metavar="N", type=positive, default=32, help="how many to add (default: 32)")
     parser.add_argument("--engine", choices=ENGINES, default="reference", help="what multiplies (default: reference)")
     parser.add_argument(
-        "--codec", type=codec_argument, default="seedlm4r", help=f"{CODEC_HELP} (default: seedlm4r)"
+        "--codec", type=codec_argument, default=DEFAULT_CODEC, help=f"{CODEC_HELP} (default: {DEFAULT_CODEC})"
     )
     parser.add_argument(
         "--encoder", choices=["optimal", "paper"], default="optimal",

@@ -16,7 +16,7 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
 from golden.images import activation_image
 from golden.matrix import default_scale
-from golden.params import Config
+from golden.params import Config, codec
 from golden.product import product
 from hdl.registers import register
 
@@ -30,7 +30,7 @@ PERIOD_NS = 5
 async def one_product(dut):
     """The product that the environment describes; leaves cycles and seconds in a file."""
     job = json.loads(os.environ["SEEDLM_JOB"])
-    config, rows, cols = Config(), job["rows"], job["cols"]
+    config, rows, cols = Config(codec=codec("seedlm4")), job["rows"], job["cols"]
     matrix = RandomMatrix(config, rows, cols, job["seed"])
     x = np.random.default_rng(job["seed"]).standard_normal(cols).astype(np.float16)
     activations = -(-matrix.image_bytes // 4096) * 4096

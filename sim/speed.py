@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from golden.params import Config
+from golden.params import Config, codec
 from hdl.top import SeedLMAccelerator
 
 from .accelerator import Accelerator
@@ -16,13 +16,14 @@ from .convert import verilog_text
 
 __all__ = ["python_memory_speed", "speed", "system_speed"]
 
+CONFIG = Config(codec=codec("seedlm4"))
 SHAPE = (2048, 2048)
 TRIES = 3  # the fastest counts: other programs may be at work
 
 
 def system_speed(*, memory: str = "ddr3", seed: int = 0) -> int:
     """Simulated cycles per second of processor time: the whole system with ``seedlm4`` on `memory`, in one thread."""
-    with Accelerator(Config(), memory=memory) as device:
+    with Accelerator(CONFIG, memory=memory) as device:
         runs = [measure(device, *SHAPE, seed=seed) for _ in range(TRIES)]
     assert all(run.equal == run.checked for run in runs)
     return round(max(run.simulated / run.seconds for run in runs))
@@ -34,7 +35,7 @@ def python_memory_speed(*, seed: int = 0) -> int | None:
         return None
     from .cocotb_runner import run_testbench
 
-    text = verilog_text(SeedLMAccelerator(Config()), "SeedLMAccelerator")
+    text = verilog_text(SeedLMAccelerator(CONFIG), "SeedLMAccelerator")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         job = {"rows": SHAPE[0], "cols": SHAPE[1], "seed": seed, "report": str(report)}

@@ -254,7 +254,7 @@ def test_configuration_from_registers(config):
         ({"lanes": 8}, "lanes is 16, expected 8"),
         ({"max_rows": 100}, "max_rows is 1048576, expected 100"),
         ({"burst_beats": 32}, "burst_beats is 64, expected 32"),
-        ({"codec": codec("seedlm4r")}, "P is 3, expected 4"),
+        ({"codec": codec("seedlm4")}, "P is 4, expected 3"),
     ],
 )
 def test_other_build(change, message):
