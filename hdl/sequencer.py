@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.params import Config, clog2
+from hdl.delay import register
 from hdl.layouts import CODE_BITS, sequence_job_layout
 from hdl.registers import ErrorCode
 
@@ -102,38 +103,35 @@ class Sequencer(wiring.Component):
         # --- the product being worked on ---
         active = Signal()
         marker = Signal()  # it has no row groups
-        blocks = Signal.like(self.job.payload.blocks)
+        last_step = Signal.like(self.step)
         groups_left = Signal.like(self.job.payload.groups)
         tail_rows = Signal.like(self.job.payload.tail_rows)
-        pad = Signal.like(self.job.payload.pad)
+        tail_need = Signal(range(config.lanes + per_beat + 1))
         code = Signal(CODE_BITS)
         final = Signal()  # its last row group
 
-        # --- position in the row group; the step after next is known, so that comparisons are registered ---
-        step = Signal.like(self.step)
+        # --- position in the row group; the step after this one is known, so that comparisons are registered ---
+        step, following = Signal.like(self.step), Signal.like(self.step)
         at_first, at_last = Signal(), Signal()
         group_there = Signal()
 
         # --- reservations, in binary32 values: a partial beat at the end of a product counts whole ---
         need = Signal(range(config.lanes + per_beat + 1))
-        m.d.comb += need.eq(Mux(final, tail_rows + pad, config.lanes))
+        m.d.comb += need.eq(Mux(final, tail_need, config.lanes))
         capacity = config.result_fifo_beats * per_beat
         room = Signal(range(capacity + per_beat + 1), init=capacity)
         scales = Signal(range(config.scale_fifo_beats * per_beat + 2 * per_beat + 1))
         spacing = Signal(range(self.spacing))
         room_there, scales_there, collector_free = Signal(), Signal(), Signal()
         reserve = Signal()
-        m.d.sync += [
-            room.eq(room + Mux(self.freed, per_beat, 0) - Mux(reserve, need, 0)),
-            # Stale by one clock or two, which `spacing` covers.
-            room_there.eq(room >= need),
-            scales_there.eq(1),
-        ]
+        # What is reserved in a clock is missing from `room` two clocks later and is seen in `room_there` three clocks
+        # later, which `spacing` covers. One addition per clock.
+        taken = Mux(reserve, need, 0)
+        change = register(m, Mux(self.freed, per_beat, 0) - taken, "room_change", reset_less=False)
+        m.d.sync += [room.eq(room + change), room_there.eq(room >= need), scales_there.eq(1)]
         if config.codec.row_scales:
-            m.d.sync += [
-                scales.eq(scales + Mux(self.scale_beat, per_beat, 0) - Mux(reserve, need, 0)),
-                scales_there.eq(scales >= need),
-            ]
+            change = register(m, Mux(self.scale_beat, per_beat, 0) - taken, "scales_change", reset_less=False)
+            m.d.sync += [scales.eq(scales + change), scales_there.eq(scales >= need)]
         with m.If(self.last):
             m.d.sync += [spacing.eq(self.spacing - 1), collector_free.eq(0)]
         with m.Elif(~collector_free):
@@ -148,18 +146,16 @@ class Sequencer(wiring.Component):
             self.first.eq(at_first),
             self.step.eq(step),
         ]
-        group, group_after = step[sub_bits:], Signal(len(step) - sub_bits)
-        step_after = Signal.like(step)
-        m.d.comb += [step_after.eq(Mux(at_last, 0, step + 1)), group_after.eq(step_after[sub_bits:])]
-        m.d.sync += group_there.eq(Mux(self.issue, group_after, group) < self.count)
+        m.d.sync += group_there.eq(Mux(self.issue, following[sub_bits:], step[sub_bits:]) < self.count)
         end = Signal()
         m.d.comb += end.eq((self.issue & at_last & final) | (active & marker & collector_free))
         m.d.comb += self.last.eq((self.issue & at_last) | (active & marker & collector_free))
         with m.If(self.issue):
             m.d.sync += [
-                step.eq(step_after),
+                step.eq(following),
                 at_first.eq(at_last),
-                at_last.eq(Mux(at_last, blocks == 1, step + 2 == blocks)),
+                at_last.eq(following == last_step),
+                following.eq(Mux(following == last_step, 0, following + 1)),
             ]
             with m.If(at_last):
                 m.d.sync += [groups_left.eq(groups_left - 1), final.eq(groups_left == 2)]
@@ -204,13 +200,14 @@ class Sequencer(wiring.Component):
             m.d.sync += [
                 active.eq(1),
                 marker.eq(job.groups == 0),
-                blocks.eq(job.blocks),
+                last_step.eq(job.blocks - 1),
                 groups_left.eq(job.groups),
                 final.eq(job.groups == 1),
                 tail_rows.eq(job.tail_rows),
-                pad.eq(job.pad),
+                tail_need.eq(job.tail_rows + job.pad),
                 code.eq(job.code),
                 step.eq(0),
+                following.eq(job.blocks != 1),
                 at_first.eq(1),
                 at_last.eq(job.blocks == 1),
                 group_there.eq(0),
