@@ -95,11 +95,13 @@ class BurstSplitter(wiring.Component):
         with m.If(job.valid & job.ready):
             beats = job.payload.beats
             offset = job.payload.address[beat_shift:block_shift]
+            # offset - 1, a LUT per bit: there is one carry chain behind it already.
+            before = Cat(*(offset[n] ^ ~offset[:n].any() for n in range(burst_shift)), ~offset.any()).as_signed()
             m.d.sync += [
                 waiting.eq(1),
                 next_beats.eq(Cat(beats[n : n + 6].any() for n in range(0, len(beats), 6))),
                 next_address.eq(job.payload.address[beat_shift:]),
-                next_tail.eq(beats + (offset - 1)),
+                next_tail.eq(beats + before),
                 next_short.eq(beats[:burst_shift] - 1),
             ]
 
