@@ -92,7 +92,8 @@ class ActivationBuffer(wiring.Component):
         write, read = store.write_port(), store.read_port()
 
         # The banks: `current` is read, the other one is loaded.
-        current, ahead = Signal(), Signal()
+        current = Signal()
+        ahead = Signal()
         begin = Signal()
         m.d.comb += [
             converter.job.payload.eq(self.job.payload),
@@ -119,7 +120,8 @@ class ActivationBuffer(wiring.Component):
             write.data.exponent.eq(group.exponent),
         ]
         counts = [Signal(range(self.config.max_groups + 1), name=f"count{n}") for n in range(2)]
-        nonfinite, error = Signal(2), Signal(2)
+        nonfinite = Signal(2)
+        error = Signal(2)
         for n in range(2):
             with m.If(self.advance & (current == n)):  # leaving this bank
                 m.d.sync += [counts[n].eq(0), nonfinite[n].eq(0), error[n].eq(0)]
@@ -146,7 +148,8 @@ class ActivationBuffer(wiring.Component):
         part = delay(m, self.address[: self._sub_bits], 2, "part")
         width = MANTISSA_BITS * codec.step_columns
         choices = [fetched.mantissas[n * width : (n + 1) * width] for n in range(codec.steps_per_group)]
-        mantissas, exponent = Signal(width, reset_less=True), Signal(5, reset_less=True)
+        mantissas = Signal(width, reset_less=True)
+        exponent = Signal(5, reset_less=True)
         m.d.sync += [mantissas.eq(choose(part, choices)), exponent.eq(fetched.exponent)]
         m.d.comb += [self.mantissas.as_value().eq(mantissas), self.exponent.eq(exponent)]
         return m

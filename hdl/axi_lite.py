@@ -62,7 +62,9 @@ class AxiLiteSlave(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        have_address, have_data, whole = Signal(), Signal(), Signal(reset_less=True)
+        have_address = Signal()
+        have_data = Signal()
+        whole = Signal(reset_less=True)
         execute = Signal()
         complete = Signal()  # address and data are there for the first clock
         m.d.comb += [

@@ -93,8 +93,11 @@ class Collector(wiring.Component):
         # Stage 1: number of the row in its group.
         row = Signal(range(max(2, self.config.lanes)), reset_less=True)
         left = Signal(range(self.config.lanes + 1))
-        marker, active = Signal(), Signal()
-        end, nan, code = Signal(reset_less=True), Signal(reset_less=True), Signal(CODE_BITS, reset_less=True)
+        marker = Signal()
+        active = Signal()
+        end = Signal(reset_less=True)
+        nan = Signal(reset_less=True)
+        code = Signal(CODE_BITS, reset_less=True)
         with m.If(self.finish):
             m.d.sync += [
                 row.eq(0),

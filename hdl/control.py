@@ -136,7 +136,8 @@ class Control(wiring.Component):
 
         # The queue in LUT memory, and a register that offers its head.
         m.submodules.queue = queue = SyncFIFO(width=layout.size, depth=config.queue_depth)
-        submit, fetch = Signal(), Signal()
+        submit = Signal()
+        fetch = Signal()
         m.d.comb += [
             submit.eq(written["SUBMIT"] & ~full),
             queue.w_data.eq(entry),
@@ -152,8 +153,11 @@ class Control(wiring.Component):
             m.d.sync += self.descriptor.valid.eq(fetch)
 
         # Products that have ended. `last`: no other one is submitted.
-        done, code = Signal(), Signal(CODE_BITS, reset_less=True)
-        last, failed, busy = Signal(), Signal(), Signal()
+        done = Signal()
+        code = Signal(CODE_BITS, reset_less=True)
+        last = Signal()
+        failed = Signal()
+        busy = Signal()
         unfinished = Signal(range(config.queue_depth + IN_FLIGHT))
         submitted = value["SUBMITTED"] = Signal(32)
         completed = value["COMPLETED"] = Signal(32)

@@ -55,7 +55,8 @@ class EventCounters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         events = Signal(events_layout())
-        stop, counting = Signal(), Signal()
+        stop = Signal()
+        counting = Signal()
         m.d.sync += [events.eq(self.events), stop.eq(self.stop)]
         # The clock of the first request counts, and so does the one of the stop.
         m.d.comb += counting.eq(self.active | (events.request & self.enable))

@@ -52,9 +52,12 @@ class StepBuffer(wiring.Component):
         m.submodules.store = store
         write, read = store.write_port(), store.read_port(domain="comb")
 
-        fetch, filled = Signal(), Signal()
-        level, free = Signal(range(self._depth + 1)), Signal(range(self._depth + 1), init=self._depth)
-        write_at, read_at = Signal(range(self._depth)), Signal(range(self._depth))
+        fetch = Signal()
+        filled = Signal()
+        level = Signal(range(self._depth + 1))
+        free = Signal(range(self._depth + 1), init=self._depth)
+        write_at = Signal(range(self._depth))
+        read_at = Signal(range(self._depth))
         m.d.comb += [
             write.addr.eq(write_at), write.data.eq(self.i.payload), write.en.eq(self.i.valid),
             read.addr.eq(read_at), fetch.eq(filled & (~self.o.valid | self.o.ready)),

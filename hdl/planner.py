@@ -86,8 +86,10 @@ class RegionCheck(wiring.Component):
         width = min(len(page), len(pages))
         total = Signal(width + 1)
         m.d.comb += total.eq(page[:width] + pages[:width])
-        carry, passes = Signal(reset_less=True), Signal(reset_less=True)
-        excess, unaligned3 = Signal(reset_less=True), Signal(reset_less=True)
+        carry = Signal(reset_less=True)
+        passes = Signal(reset_less=True)
+        excess = Signal(reset_less=True)
+        unaligned3 = Signal(reset_less=True)
         m.d.sync += [
             carry.eq(total[-1]),
             passes.eq(page[width:].all() if width < len(page) else 1),
@@ -191,8 +193,10 @@ class Planner(wiring.Component):
             product, product_busy = beat_product.product, beat_product.busy
         whole, part = Cat(Const(0, up), product[down:]), product[:down]
         # Rounding up may carry out of the count.
-        image_beats, carry = Signal(BEAT_COUNT_BITS, reset_less=True), Signal(reset_less=True)
-        excess, too_many = Signal(reset_less=True), Signal()
+        image_beats = Signal(BEAT_COUNT_BITS, reset_less=True)
+        carry = Signal(reset_less=True)
+        excess = Signal(reset_less=True)
+        too_many = Signal()
         m.d.sync += [
             Cat(image_beats, carry).eq(whole[:BEAT_COUNT_BITS] + part.any()),
             excess.eq(whole[BEAT_COUNT_BITS:].any()),

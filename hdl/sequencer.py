@@ -112,7 +112,8 @@ class Sequencer(wiring.Component):
 
         # --- position in the row group; the step after this one is known, so that comparisons are registered ---
         step, following = Signal.like(self.step), Signal.like(self.step)
-        at_first, at_last = Signal(), Signal()
+        at_first = Signal()
+        at_last = Signal()
         group_there = Signal()
 
         # --- reservations, in binary32 values: a partial beat at the end of a product counts whole ---
@@ -122,7 +123,9 @@ class Sequencer(wiring.Component):
         room = Signal(range(capacity + per_beat + 1), init=capacity)
         scales = Signal(range(config.scale_fifo_beats * per_beat + 2 * per_beat + 1))
         spacing = Signal(range(self.spacing))
-        room_there, scales_there, collector_free = Signal(), Signal(), Signal()
+        room_there = Signal()
+        scales_there = Signal()
+        collector_free = Signal()
         reserve = Signal()
         # What is reserved in a clock is missing from `room` two clocks later and is seen in `room_there` three clocks
         # later, which `spacing` covers. One addition per clock.
@@ -180,13 +183,15 @@ class Sequencer(wiring.Component):
         ]
 
         # --- the next product ---
-        failed, held = Signal(), Signal()
+        failed = Signal()
+        held = Signal()
         m.d.sync += held.eq(self.hold)
         with m.If(end & (code_now != 0)):
             m.d.sync += failed.eq(1)  # until the error has been reported and cleared
         with m.Elif(held & ~self.hold):
             m.d.sync += failed.eq(0)
-        start, may_start = Signal(), Signal()
+        start = Signal()
+        may_start = Signal()
         job = self.job.payload
         m.d.comb += [
             may_start.eq(~active & ~failed & ~self.hold),

@@ -116,10 +116,16 @@ class Slicer(wiring.Component):
         # The job: `left` and `beats_left` say what remains, `final` that this part is the last one, `spent` that no
         # beat remains.
         amount_bits = len(self.job.payload.amount)
-        next_valid, next_left, next_final = Signal(), Signal(amount_bits, reset_less=True), Signal(reset_less=True)
-        active, left, final = self.active, Signal(amount_bits, reset_less=True), Signal(reset_less=True)
+        next_valid = Signal()
+        next_left = Signal(amount_bits, reset_less=True)
+        next_final = Signal(reset_less=True)
+        active = self.active
+        left = Signal(amount_bits, reset_less=True)
+        final = Signal(reset_less=True)
         spent = Signal()
-        visit, emit, release = Signal(), Signal(), Signal()
+        visit = Signal()
+        emit = Signal()
+        release = Signal()
         finish = Signal()
         m.d.comb += [self.job.ready.eq(~next_valid), self.taken.eq(visit & emit), finish.eq(visit & emit & final)]
         with m.If(~next_valid):
@@ -151,11 +157,9 @@ class Slicer(wiring.Component):
         kept = max([0] + [v.n - part + beat for v in visits if v.emit and v.release])  # units left over with a part
 
         # Stage 0: the current beat, n, and what this visit is.
-        current, current_error, current_valid = (
-            Signal(beat * self.unit, reset_less=True),
-            Signal(reset_less=True),
-            Signal(),
-        )
+        current = Signal(beat * self.unit, reset_less=True)
+        current_error = Signal(reset_less=True)
+        current_valid = Signal()
         n = Signal(range(min(n_low, -1), n_high + 1))
         m.d.comb += visit.eq((current_valid | spent) & active & self.room)
         leaves = Signal()  # the current beat leaves
@@ -185,7 +189,8 @@ class Slicer(wiring.Component):
             with m.If(finish):
                 m.d.sync += [n.eq(0), releases.eq(first)]
         if self.per_beat is not None:
-            beats_left, next_spent = Signal(amount_bits, reset_less=True), Signal()
+            beats_left = Signal(amount_bits, reset_less=True)
+            next_spent = Signal()
             m.d.comb += next_spent.eq(beats_left <= self.per_beat)
             with m.If(visit & release & ~spent):
                 m.d.sync += [beats_left.eq(beats_left - self.per_beat), spent.eq(next_spent)]

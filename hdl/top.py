@@ -193,7 +193,8 @@ class SeedLMAccelerator(wiring.Component):
     def _events(self, m, control, sequencer, collector, rounding, writer, streamers, read_master) -> None:
         """What the counters count."""
         # Row groups issued and not yet collected, rows in the rounding unit.
-        groups, rows = Signal(range(64)), Signal(range(128))
+        groups = Signal(range(64))
+        rows = Signal(range(128))
         m.d.sync += [
             groups.eq(groups + sequencer.last - collector.finish),
             rows.eq(rows + collector.o.valid - rounding.o.valid),

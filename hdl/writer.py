@@ -129,7 +129,8 @@ class ResultWriter(wiring.Component):
         result = self.result.payload
         words = Signal(data.ArrayLayout(32, per_beat), reset_less=True)
         place = Signal(per_beat, init=1)  # one-hot: the word to be stored next
-        store, last = Signal(), Signal()
+        store = Signal()
+        last = Signal()
         m.d.comb += [store.eq(self.result.valid & result.write), last.eq(self.result.valid & result.last)]
         for n in range(per_beat):
             # A new beat: zeros where no row will come. First, so that it becomes the registers' reset.
@@ -158,7 +159,8 @@ class ResultWriter(wiring.Component):
         request = splitter.request
         address = Signal.like(self.m_axi_awaddr, reset_less=True)
         length = Signal.like(self.m_axi_awlen, reset_less=True)
-        issued, error = Signal(), Signal()
+        issued = Signal()
+        error = Signal()
         outstanding = Signal(range(OUTSTANDING + 1))
         accept = Signal()
         room = Signal()  # for one burst more than may be accepted meanwhile
@@ -179,7 +181,8 @@ class ResultWriter(wiring.Component):
         with m.If(~self.m_axi_awvalid):
             m.d.sync += [address.eq(request.payload.address), length.eq(request.payload.len)]
 
-        answered, refused = Signal(), Signal(reset_less=True)
+        answered = Signal()
+        refused = Signal(reset_less=True)
         m.d.comb += self.m_axi_bready.eq(1)
         m.d.sync += [
             answered.eq(self.m_axi_bvalid),
@@ -209,7 +212,8 @@ class ResultWriter(wiring.Component):
         m.d.comb += [jobs.w_data.eq(self.job.payload), jobs.w_en.eq(self.job.valid), self.job.ready.eq(jobs.w_rdy)]
 
         # The present or next job and, a clock later, what follows from its rows.
-        fetched, known = Signal(), Signal()
+        fetched = Signal()
+        known = Signal()
         job = Signal(layout, reset_less=True)
         beats = Signal(BEAT_COUNT_BITS, reset_less=True)
         valid_words = Signal(per_beat, reset_less=True)
@@ -271,7 +275,8 @@ class ResultWriter(wiring.Component):
         left = Signal(8, reset_less=True)  # beats after this one
         last = Signal(reset_less=True)  # left == 0
         final = Signal(reset_less=True)  # the product's last burst
-        moved, load = Signal(), Signal()
+        moved = Signal()
+        load = Signal()
         m.d.comb += [
             self.m_axi_wvalid.eq(active & buffer.o.valid),
             self.m_axi_wdata.eq(buffer.o.payload.data),
