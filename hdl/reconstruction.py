@@ -22,9 +22,9 @@ class _Tables:
     t: Value  # the factor T
     low_b: list[Value]  # sums of L_j: over the two topmost j
     low_a: list[Value]  # over the others
-    same: Value  # 2^(3-P) (U_{P-2} + U_{P-3})
+    same: Value  # 2^(3-P) (U_{P-2} + U_{P-3}), in units of 2^(K-3)
     differ: Value  # 2^(3-P) (U_{P-2} - U_{P-3})
-    turn: list[Value]  # sums of +-L_j, j < P-3; + where the bit of the index is 0
+    turn: list[Value]  # sums of +-L_j, j < P-3, in units of 2^(K-1); + where the bit of the index is 0
 
 
 class Reconstruction(wiring.Component):
@@ -167,10 +167,10 @@ class Reconstruction(wiring.Component):
         """Stage table+1: what the bits `below` and `above` H of row c add, as `weight_bits` signed bits."""
         P, K, width = self.codec.P, self.codec.K, self.weight_bits
         unit = K - min(P, 3)
-        # With s the topmost upper bit and the others read relative to it, the upper sum is +-(E + F), + where s = 1.
-        # A negative number is the complement and 1 more; that 1, where it is wanted, and the 1 that the low sum borrows
-        # when it is negative, are arranged to need no carry of their own: high_a + high_b is the upper sum less 1, and
-        # the low sum carries if it is not negative.
+        # With s the topmost upper bit and the others read relative to it, the upper sum is +-(pair - 4 turn), + where
+        # s = 1, in units of 2^(K-3). A negative number is the complement and 1 more; that 1 and the 1 that the low sum
+        # borrows when it is negative need no carry of their own: high_a + high_b is the upper sum less 1, and the low
+        # sum, read without its sign, carries if it is not negative.
         s = above[-1]
         turn = choose(Cat(bit ^ s for bit in above[:-2]), tables.turn)
         pair = Mux(above[-2] == s, tables.same, tables.differ) if P > 2 else tables.same
