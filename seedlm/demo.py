@@ -9,7 +9,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from golden.params import codec
+from golden.params import CODECS, DEFAULT_CODEC
 from seedlm.cli import guarded, parser
 from seedlm.console import Console
 
@@ -50,7 +50,7 @@ def large(memory: str) -> dict:
     from seedlm.simulate import measure, print_report
 
     rng = np.random.default_rng(1)
-    matrix = PackedMatrix.random(codec("seedlm4"), LARGE, LARGE, rng)
+    matrix = PackedMatrix.random(CODECS[DEFAULT_CODEC], LARGE, LARGE, rng)
     x = rng.standard_normal(LARGE).astype(np.float16)
     console = Console()
     report = measure(matrix, x, None, memory=memory, wave=None, console=console).report(product(matrix, x))
@@ -82,13 +82,13 @@ def demo() -> int:
     include = [word for name in TENSORS for word in ("--include", name)]
 
     try:
-        compressed = command("compress", MODEL, packed, "--codec", "seedlm4", *include)["tensors"][tensor]
+        compressed = command("compress", MODEL, packed, *include)["tensors"][tensor]
         command("verilog", "--out", OUT / "rtl")
         runs = {memory: command("sim", packed, "--tensor", tensor, "--memory", memory) for memory in ("ddr3", "ideal")}
         print(f"\nThe same with {LARGE} x {LARGE} weights, so that start and end count for little:")
         long = {memory: large(memory) for memory in ("ddr3", "ideal")}
         print("\nNow the whole model writes, all its linear layers on the accelerator (the first time its weights are")
-        print("compressed and two more accelerators compiled: a minute or two):")
+        print("compressed and the accelerator for FP16 compiled: a minute or two):")
         text = write("ddr3")
     except Stop:
         return 1
