@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,24 +60,25 @@ def _expand(file: PackedFile, dtype: str, advance) -> dict[str, RawTensor]:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from golden.files import write_tensors
-    from seedlm.sources import open_packed_source, require_output, write_index
+    from seedlm.sources import atomic_folder, open_packed_source, require_output, write_index
 
     model = open_packed_source(args.file)
     folder = model.source.folder
     require_output(args.output, model.source)
-    if folder:
-        args.output.mkdir(exist_ok=True)
     tensors, size = {}, 0
-    with console.progress("expanding", sum(i.shape[0] * i.shape[1] for i in model.tensors.values())) as advance:
+    with (
+        atomic_folder(args.output) if folder else nullcontext() as parent,
+        console.progress("expanding", sum(i.shape[0] * i.shape[1] for i in model.tensors.values())) as advance,
+    ):
         for shard, file in model.files.items():
             expanded = _expand(file, args.dtype, advance)
-            target = args.output / shard if folder else args.output
+            target = parent / shard if folder else args.output
             # as other programs name the layout of tensors written by PyTorch; some refuse a file without it
             write_tensors(target, expanded | {name: file.raw(name) for name in file.other}, {"format": "pt"})
             tensors |= {name: {"dtype": t.dtype, "shape": list(t.shape)} for name, t in expanded.items()}
             size += target.stat().st_size
-    if folder:
-        write_index(args.output, model.source)
+        if folder:
+            write_index(parent, model.source)
 
     console.json(
         {

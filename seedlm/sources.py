@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +16,16 @@ from golden.files import FORMAT, PackedFile, RawTensor, TensorFile, TensorInfo, 
 from golden.matrix import PackedMatrix
 from seedlm.arguments import require_new, require_writable
 
-__all__ = ["INDEX", "PackedSource", "Source", "open_packed_source", "open_source", "require_output", "write_index"]
+__all__ = [
+    "INDEX",
+    "PackedSource",
+    "Source",
+    "atomic_folder",
+    "open_packed_source",
+    "open_source",
+    "require_output",
+    "write_index",
+]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -153,6 +165,29 @@ def require_output(output: Path, source: Source) -> None:
             raise SeedLMError(f"{output}: has another model's {foreign[0]}: choose an empty folder")
         require_writable(output / next(iter(source.shards)))
     require_writable(output.parent / f".{output.name}.tmp")
+
+
+@contextmanager
+def atomic_folder(output: Path) -> Iterator[Path]:
+    """A folder to write into, whose files are in `output` afterwards; none of them is if an exception ends it."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        if not output.exists():
+            temporary.rename(output)
+            return
+        # The index last: until it is there, readers take the folder for what it was.
+        for path in sorted(temporary.iterdir(), key=lambda p: p.name.endswith(".index.json")):
+            path.replace(output / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_index(output: Path, source: Source) -> None:

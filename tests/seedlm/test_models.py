@@ -193,6 +193,30 @@ def test_decompress_of_a_folder(seedlm, model, packed_model, tmp_path, dtype):
     assert set(again["tensors"]) == set(compressed["tensors"])
 
 
+def test_decompress_of_a_folder_is_whole_or_not_at_all(seedlm, tmp_path):
+    """The second shard does not fit F16: of the first one nothing stays, and what was there before does."""
+    (tmp_path / "in").mkdir()
+    shards = {"a.weight": ("model-1.safetensors", 1.0), "b.weight": ("model-2.safetensors", 1e5)}
+    for name, (shard, value) in shards.items():
+        tensor = RawTensor.from_array(np.full((8, 16), value, np.float32), "F32")
+        write_tensors(tmp_path / "in" / shard, {name: tensor}, {})
+    index = {"weight_map": {name: shard for name, (shard, _) in shards.items()}}
+    (tmp_path / "in" / INDEX).write_text(json.dumps(index))
+    seedlm("compress", tmp_path / "in", tmp_path / "packed", "--codec", QUICK, "--json").report()
+    out = tmp_path / "plain"
+    words = ("decompress", tmp_path / "packed", out, "--dtype")
+    assert "too large for F16" in seedlm(*words, "F16").complaint()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "packed"]
+    seedlm(*words, "F32", "--json").report()
+    before = contents(out)
+    assert "too large for F16" in seedlm(*words, "F16").complaint()
+    assert contents(out) == before
+    seedlm(*words, "BF16", "--json").report()
+    assert contents(out).keys() == before.keys()
+    assert contents(out) != before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "packed", "plain"]
+
+
 def test_folder_of_one_packed_file(seedlm, source, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "model.safetensors").write_bytes(source.read_bytes())
