@@ -30,8 +30,8 @@ Llama-3-70B and the bundled model, every codec, on the ideal memory and on DDR3.
 compared with the reference bit for bit: all of them up to 4096x4096, at least 256 beyond.
 
 Writes bench.json, bench.md, and the pictures speedup, efficiency and cycles (PNG and SVG).
-fp16 is always measured along: the speed-up is over it. A run of everything takes about half
-an hour on one core, compilation included (once for each codec, then kept).
+fp16 is always measured along: the speed-up is over it. A run of everything takes about ten
+minutes on one core, compilation included (once for each codec, then kept).
 """
 EXAMPLES = """\
 examples:
