@@ -214,37 +214,52 @@ def _figure_class():
     return Figure
 
 
+KINDS = {  # label: marker, and which rows
+    "block exponent": ("o", lambda r: r["K"] and not r["row_scales"]),
+    "row scales": ("s", lambda r: r["K"] and r["row_scales"] and not r["B"]),
+    "both": ("^", lambda r: r["K"] and r["row_scales"] and r["B"]),
+    "block floating point, no search": ("x", lambda r: not r["K"]),
+}
+
+
 def draw(rows: list[dict], path: Path) -> None:
-    """Error over bits per weight, one panel for each sample of weights, with the frontier as a line."""
+    """Error over bits per weight with the frontier, and over K; one line of panels for each sample of weights."""
     import matplotlib
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     from golden.files import atomic_path
 
     names = list(dict.fromkeys(r["weights"] for r in rows))
     with matplotlib.rc_context({"svg.hashsalt": "seedlm", "font.size": 9}):
-        figure = _figure_class()(figsize=(6.4, 4.2 * len(names)), layout="constrained")
-        for at, name in enumerate(names):
-            axes = figure.add_subplot(len(names), 1, at + 1)
+        figure = _figure_class()(figsize=(10, 4.4 * len(names)), layout="constrained")
+        panels = figure.subplots(len(names), 2, squeeze=False, sharey="row")
+        for name, (by_bits, by_register) in zip(names, panels, strict=True):
             some = [r for r in rows if r["weights"] == name]
-            kinds = {
-                "block exponent": [r for r in some if r["K"] and not r["row_scales"]],
-                "row scales": [r for r in some if r["K"] and r["row_scales"] and not r["B"]],
-                "both": [r for r in some if r["K"] and r["row_scales"] and r["B"]],
-                "block floating point, no search": [r for r in some if not r["K"]],
-            }
-            for (label, points), marker in zip(kinds.items(), "os^x", strict=True):
+            for label, (marker, belongs) in KINDS.items():
+                points = [r for r in some if belongs(r)]
+                errors = [r["rel_error"] for r in points]
                 if points:
-                    axes.plot([r["bits_per_weight"] for r in points], [r["rel_error"] for r in points], marker,
-                              label=label, markersize=4)  # fmt: skip
+                    by_bits.plot([r["bits_per_weight"] for r in points], errors, marker, label=label, markersize=4)
+                if points and points[0]["K"]:
+                    by_register.plot([r["K"] for r in points], errors, marker, markersize=4)
             line = sorted((r for r in some if r["frontier"]), key=lambda r: r["bits_per_weight"])
-            axes.plot([r["bits_per_weight"] for r in line], [r["rel_error"] for r in line], "-", color="#999999",
-                      linewidth=1, label="frontier", zorder=0)  # fmt: skip
+            by_bits.plot([r["bits_per_weight"] for r in line], [r["rel_error"] for r in line], "-", color="#999999",
+                         linewidth=1, label="frontier", zorder=0)  # fmt: skip
             for r in line:
-                axes.annotate(r["codec"], (r["bits_per_weight"], r["rel_error"]), fontsize=6,
-                              xytext=(3, -7), textcoords="offset points")  # fmt: skip
-            axes.set(title=name, xlabel="stored bits per weight", ylabel="relative error", yscale="log")
-            axes.grid(alpha=0.3, which="both")
-            axes.legend(fontsize=7)
+                by_bits.annotate(r["codec"], (r["bits_per_weight"], r["rel_error"]), fontsize=6,
+                                 xytext=(3, -7), textcoords="offset points")  # fmt: skip
+            for r in some:
+                if r["K"]:
+                    by_register.annotate(f"{r['C']},{r['P']}", (r["K"], r["rel_error"]), fontsize=6,
+                                         xytext=(4, -2), textcoords="offset points")  # fmt: skip
+            by_bits.set(title=name, xlabel="stored bits per weight", ylabel="relative error", yscale="log")
+            by_register.set(title="the same, with C,P beside each point", xlabel="register length K")
+            by_bits.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            by_bits.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            by_bits.yaxis.set_minor_locator(LogLocator(subs=()))
+            by_bits.legend(fontsize=7)
+            for axes in (by_bits, by_register):
+                axes.grid(alpha=0.3)
         with atomic_path(path) as temporary:
             metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
             figure.savefig(temporary, dpi=150, metadata=metadata[path.suffix])
