@@ -56,7 +56,7 @@ def _number(value: float) -> str:
 
 def _path(path) -> str:
     through = " > ".join(module or "top" for module in path.modules)
-    depth = f"{path.depth.luts} LUTs"
+    depth = f"{path.depth.luts} LUT{'s' if path.depth.luts != 1 else ''}"
     if path.depth.chains:
         depth += f", {path.depth.chains} carry chain{'s' if path.depth.chains > 1 else ''}"
         depth += f" ({path.depth.carry_bits} bits)"

@@ -34,7 +34,9 @@ def test_parts():
     assert (paper.name, paper.mig_name) == ("xc7v585tffg1761-3", "xc7v585t-ffg1761/-3")
     assert paper.capacity == PARTS["xc7v585t"]
     assert part("xc7vx485tffg1761-2").capacity.dsps == 2800
-    assert part("xc7a100tcsg324-2L").capacity is None
+    assert part("xc7s50csga324-1").capacity is None
+    low = part("XC7K325TFFG900-2l")  # Vivado tells capitals from small letters
+    assert (low.name, low.mig_name) == ("xc7k325tffg900-2L", "xc7k325t-ffg900/-2L")
     for name in ("", "xc7v585t", "xc7v585tffg1761", "xcvu9p-flga2104-2-i", "xc7v585tffg1761-3;exit"):
         with pytest.raises(SeedLMError, match="not a 7-series part"):
             part(name)
