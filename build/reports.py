@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,11 +48,13 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def _number(text: str) -> float | None:
-    """A number as Vivado prints it; None for blanks and ``<0.01``."""
+    """A number as Vivado prints it; None for blanks, ``NA``, ``<0.01`` and ``inf`` (the slack of a path that no
+    constraint is about)."""
     try:
-        return float(text.strip().replace(",", ""))
+        value = float(text.strip().replace(",", ""))
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 # --- utilisation -----------------------------------------------------------------------------------
@@ -125,18 +128,24 @@ def hierarchy(text: str) -> list[Block]:
     SeedLMError
         Not such a report.
     """
-    columns = {"luts": "Total LUTs", "ffs": "FFs", "ramb36": "RAMB36", "ramb18": "RAMB18", "dsps": "DSP48 Blocks"}
+    columns = {
+        "luts": ("Total LUTs",), "ffs": ("FFs",), "ramb36": ("RAMB36",), "ramb18": ("RAMB18",),
+        "dsps": ("DSP Blocks", "DSP48 Blocks"),  # 48 up to 2020
+    }  # fmt: skip
     for table in tables(text):
         heading = table[0]
         if heading[:2] != ["Instance", "Module"]:
             continue
-        missing = [title for title in columns.values() if title not in heading]
-        if missing:
-            raise SeedLMError(f"hierarchical utilisation report without the column {missing[0]!r}")
+        places = {}
+        for name, titles in columns.items():
+            title = next((t for t in titles if t in heading), None)
+            if title is None:
+                raise SeedLMError(f"hierarchical utilisation report without the column {titles[0]!r}")
+            places[name] = heading.index(title)
         blocks = []
         for row in table[1:]:
             depth = (len(row[0]) - len(row[0].lstrip())) // 2
-            counts = {name: int(row[heading.index(title)]) for name, title in columns.items()}
+            counts = {name: int(row[place]) for name, place in places.items()}
             blocks.append(Block(instance=row[0].strip(), module=row[1].strip(), depth=depth, **counts))
         return blocks
     raise SeedLMError("not a hierarchical utilisation report: no table with the columns Instance and Module")
@@ -160,10 +169,12 @@ class Timing:
     """The summary of a timing report. A value is None where the report says NA (no such paths).
 
     ``wns_ns`` and ``whs_ns`` are the worst slacks for setup and hold, ``tns_ns`` the sum of the negative ones,
-    ``failing`` the number of end points that fail in setup, hold or pulse width. ``clocks`` are periods in ns.
+    ``failing`` the number of end points that fail in setup, hold or pulse width. ``clocks`` are periods in ns. A design
+    without a clock is not ``constrained``: nothing was checked, and nothing is met.
     """
 
     met: bool
+    constrained: bool
     wns_ns: float | None
     tns_ns: float | None
     whs_ns: float | None
@@ -180,11 +191,14 @@ class Timing:
 
 
 def _worst_path(text: str) -> WorstPath | None:
-    start = text.find("Max Delay Paths")
-    match = re.search(r"Slack \((?:MET|VIOLATED)\) :\s+(-?[\d.]+)ns", text[start:]) if start >= 0 else None
-    if match is None:
+    # A section for each pair of clocks and each path group; paths without a constraint have no such line.
+    sections = re.findall(r"^Max Delay Paths$(.*?)(?=^(?:Min Delay Paths|Pulse Width Checks|From Clock:)|\Z)", text,
+                          re.MULTILINE | re.DOTALL)  # fmt: skip
+    slack = re.compile(r"Slack \((?:MET|VIOLATED)\) :\s+(-?[\d.]+)ns")
+    paths = [(float(match[1]), section[match.end() :]) for section in sections for match in slack.finditer(section)]
+    if not paths:
         return None
-    detail = text[start + match.end() :]
+    worst, detail = min(paths, key=lambda path: path[0])
 
     def field(pattern: str) -> re.Match:
         found = re.search(pattern, detail)
@@ -194,7 +208,7 @@ def _worst_path(text: str) -> WorstPath | None:
 
     levels = field(r"Logic Levels:\s+(\d+)(?:\s+\((.*)\))?")
     return WorstPath(
-        slack_ns=float(match[1]),
+        slack_ns=worst,
         source=field(r"Source:\s+(\S+)")[1],
         destination=field(r"Destination:\s+(\S+)")[1],
         delay_ns=float(field(r"Data Path Delay:\s+([\d.]+)ns")[1]),
@@ -213,7 +227,8 @@ def timing(text: str) -> Timing:
     """
     summary = re.search(r"^ *WNS\(ns\).*\n[ -]+\n(.*)$", text, re.MULTILINE)
     met = "All user specified timing constraints are met." in text
-    if summary is None or met == ("Timing constraints are not met." in text):
+    constrained = "There are no user specified timing constraints." not in text
+    if summary is None or (constrained and met == ("Timing constraints are not met." in text)):
         raise SeedLMError("not a timing summary: no design timing summary, or no verdict")
     values = summary[1].split()
     if len(values) != 12:
@@ -223,7 +238,7 @@ def timing(text: str) -> Timing:
     clock = re.compile(r"^\s*(\S+)\s+\{[\d. ]+\}\s+([\d.]+)\s+[\d.]+\s*$", re.MULTILINE)
     clocks = {name: float(period) for name, period in clock.findall(text)}
     failing = int(sum(count or 0 for count in (setup, hold, pulse)))
-    return Timing(met, wns, tns, whs, wpws, failing, clocks, _worst_path(text))
+    return Timing(met, constrained, wns, tns, whs, wpws, failing, clocks, _worst_path(text))
 
 
 # --- checks and power ------------------------------------------------------------------------------
@@ -254,7 +269,7 @@ def power(text: str) -> dict[str, float]:
     found = {}
     titles = {"total_w": "Total On-Chip Power (W)", "dynamic_w": "Dynamic (W)", "static_w": "Device Static (W)"}
     for name, title in titles.items():
-        match = re.search(rf"^\| {re.escape(title)}\s*\|\s*([\d.]+)\s*\|", text, re.MULTILINE)
+        match = re.search(rf"^\| {re.escape(title)}\s*\|\s*<?([\d.]+)[^|]*\|", text, re.MULTILINE)
         if match is None:
             raise SeedLMError(f"not a power report: no {title!r}")
         found[name] = float(match[1])

@@ -42,6 +42,8 @@ def test_hierarchy():
     assert [(b.instance, b.depth) for b in blocks] == [
         ("SeedLMAccelerator", 0), ("mac_array", 1), ("lane_0", 2), ("weight_streamer", 1),
     ]  # fmt: skip
+    older = sample("utilization_hierarchical").replace(" DSP Blocks ", " DSP48 Blocks ")
+    assert reports.hierarchy(older) == blocks
     lane = blocks[2]
     assert (lane.module, lane.luts, lane.ffs, lane.ramb36, lane.ramb18, lane.dsps) == ("lane_0", 562, 937, 0, 0, 16)
 
@@ -70,6 +72,35 @@ def test_no_hold_paths():
     hold = "0.021        0.000                      0                56780"
     text = sample("timing_summary").replace(hold, "NA NA NA NA")
     assert reports.timing(text).whs_ns is None
+
+
+def test_the_worst_path_may_be_of_any_clock():
+    """Sections are in the order of the clocks; unconstrained paths have an infinite slack and the last word."""
+    text = sample("timing_summary_failed")
+    first = text[text.index("From Clock:") : text.index("Min Delay Paths")]
+    better = first.replace("-0.333ns", "0.100ns").replace("VIOLATED", "MET").replace("mac_array", "jtag")
+    none = first[first.index("Max Delay Paths") :].replace("Slack (VIOLATED) :        -0.333ns", "Slack:   inf")
+    assert "Slack:   inf" in none
+    found = reports.timing(text.replace(first, better + "\n" + first + "\n" + none))
+    assert (found.worst.slack_ns, found.worst.source) == (-0.333, "mac_array/lane_3/shifted_reg[7]/C")
+    assert (found.worst.delay_ns, found.worst.levels) == (4.540, 10)
+
+
+def test_a_design_without_a_clock():
+    text = sample("timing_summary")
+    row = next(line for line in text.splitlines() if "56789" in line)
+    text = text[: text.index("Max Delay Paths")]
+    text = text.replace("All user specified timing constraints are met",
+                        "There are no user specified timing constraints")  # fmt: skip
+    for values in ("NA  " * 12, "inf 0.000 0 99 inf 0.000 0 99 NA NA NA NA"):
+        found = reports.timing(text.replace(row, values, 1))
+        assert (found.met, found.constrained, found.wns_ns, found.failing, found.worst) == (False, False, None, 0, None)
+    assert reports.timing(sample("timing_summary_failed")).constrained
+
+
+def test_power_may_come_with_a_remark():
+    text = sample("power").replace("| 2.345        |", "| 45.1 (Junction temp exceeded!) |").replace("0.444", "<0.001")
+    assert reports.power(text) == {"total_w": 45.1, "dynamic_w": 1.901, "static_w": 0.001}
 
 
 def test_checks_and_power():
