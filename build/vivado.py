@@ -14,6 +14,8 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,8 @@ __all__ = [
     "VERSION",
     "Project",
     "Run",
+    "read_project",
+    "reports_are_old",
     "run",
     "write_project",
 ]
@@ -43,7 +47,12 @@ DEFAULT_PERIOD_NS = 4.286  # 233.33 MHz: the user clock at DDR3-1866
 DEFAULT_BOARD = "vc707"
 MANIFEST = "vivado.json"
 LOG = "vivado.log"
+CONSOLE = "vivado_console.log"  # what Vivado printed, should it not have come to a log
+REPORTS = Path("reports", "routed")
 JOBS = 4  # runs that Vivado may have at work at the same time
+
+VERSION_SECONDS = 120  # for Vivado to say which one it is
+GRACE_SECONDS = 10  # for Vivado to end when it is told to
 
 IO_PERCENT = 30  # of a period, for the other side of a port
 IP = {"vendor": "seedlm", "library": "ip", "name": NAME, "version": "1.0"}
@@ -178,6 +187,51 @@ def _board(name: str | None, part_name: str | None) -> type:
     return board
 
 
+def _manifest(out: Path) -> dict:
+    """What the manifest in `out` says; nothing if it cannot be read."""
+    try:
+        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_project(flow: str, out: Path | str) -> Project:
+    """The project of `flow` that is in `out`; nothing is written.
+
+    Raises
+    ------
+    SeedLMError
+        There is none, or one of another flow.
+    """
+    out = Path(out)
+    found = _manifest(out)
+    try:
+        project = Project(
+            out=out,
+            flow=found["flow"],
+            script=found["script"],
+            part=found["part"],
+            period_ns=float(found["period_ns"]),
+            board=found["board"],
+            version=found["vivado"],
+            files=tuple(sorted([MANIFEST, *found["sha256"]])),
+            changed=False,
+            fill_in=tuple(found["to_fill_in"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise SeedLMError(f"{out}: holds no project: no readable {MANIFEST}") from None
+    if project.flow != flow:
+        raise SeedLMError(f"{out}: holds a project of the flow {project.flow}, not {flow}")
+    return project
+
+
+def reports_are_old(project: Project) -> bool:
+    """Whether the project was written anew after the reports that it holds."""
+    reports = project.out / REPORTS / "utilization.rpt"
+    return reports.is_file() and reports.stat().st_mtime_ns < (project.out / MANIFEST).stat().st_mtime_ns
+
+
 def write_project(
     flow: str,
     config: Config,
@@ -240,12 +294,8 @@ def write_project(
         raise SeedLMError(f"the period must be 1 to 1000 ns, not {clock:g}")
     settings |= {"part": device.name, "jobs": JOBS}
 
-    manifest = out / MANIFEST
-    if manifest.is_file():
-        try:
-            there = json.loads(manifest.read_text(encoding="utf-8"))["flow"]
-        except (ValueError, KeyError, TypeError):
-            there = "unknown"
+    if (out / MANIFEST).is_file():
+        there = _manifest(out).get("flow", "unknown")
         if there != flow:
             raise SeedLMError(f"{out}: holds a project of the flow {there}: choose another directory for {flow}")
 
@@ -274,6 +324,8 @@ def write_project(
     }
     texts[MANIFEST] = json.dumps(description, indent=2) + "\n"
 
+    if out.exists() and not out.is_dir():
+        raise SeedLMError(f"{out}: is not a directory")
     out.mkdir(parents=True, exist_ok=True)
     changed = [write_if_changed(out / name, text) for name, text in texts.items()]
     return Project(
@@ -302,8 +354,9 @@ class Run:
     version : str
         As Vivado gives it.
     log : Path
+        Vivado's; what it printed if it has not come to one.
     critical_warnings, errors : tuple of str
-        The lines of the log that start so.
+        The lines of the log that start so. Without a log the error is the last line that Vivado printed.
     """
 
     exit_code: int
@@ -321,15 +374,48 @@ def _executable() -> str:
     return found
 
 
+@contextmanager
+def _started(command: list[str], **options: object) -> Iterator[subprocess.Popen]:
+    """The running command. If the block fails or is interrupted, it is ended, with all that it started."""
+    try:
+        # A session of its own: vivado is a script that starts others, and they must end with it.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True, **options
+        )  # fmt: skip
+    except OSError as error:
+        raise SeedLMError(f"{command[0]}: cannot be started: {error.strerror}") from None
+    try:
+        yield process
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and its group: asked first, and then not."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(GRACE_SECONDS)
+    except (ProcessLookupError, subprocess.TimeoutExpired):
+        pass
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
 def _version(executable: str) -> str:
     try:
-        done = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=120, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SeedLMError(f"vivado -version does not answer: {error}") from error
-    match = re.search(r"vivado v(\d{4}\.\d+(?:\.\d+)?)", done.stdout, re.IGNORECASE)
-    if done.returncode != 0 or match is None:
-        raise SeedLMError(f"vivado -version does not give a version (exit code {done.returncode}):"
-                          f" {(done.stdout + done.stderr).strip()[:200]!r}")  # fmt: skip
+        with _started([executable, "-version"], stdout=subprocess.PIPE, text=True, errors="replace") as process:
+            text, _ = process.communicate(timeout=VERSION_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise SeedLMError(f"vivado -version does not answer within {VERSION_SECONDS} s: {executable}") from None
+    match = re.search(r"vivado v(\d{4}\.\d+(?:\.\d+)?)", text, re.IGNORECASE)
+    if process.returncode != 0 or match is None:
+        raise SeedLMError(f"vivado -version does not give a version (exit code {process.returncode}):"
+                          f" {text.strip()[:200]!r}")  # fmt: skip
     return match[1]
 
 
@@ -363,19 +449,20 @@ def run(project: Project) -> Run:
             f"this project is for Vivado {project.version}, the one on the PATH is {version}:"
             f" --vivado-version {version} makes it for that one"
         )
-    log = project.out / LOG
+    log, console = project.out / LOG, project.out / CONSOLE
     log.unlink(missing_ok=True)
     shutil.rmtree(project.out / "reports", ignore_errors=True)
     command = [executable, "-mode", "batch", "-nojournal", "-notrace", "-log", LOG, "-source", project.script]
-    # A session of its own: vivado is a script that starts others, and they must end with it.
-    process = subprocess.Popen(
-        command, cwd=project.out, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
+    # The log begins once Vivado is up: a library that is missing is told to the console alone.
     try:
-        code = process.wait()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-        raise
-    return Run(code, version, log, _lines(log, "CRITICAL WARNING:"), _lines(log, "ERROR:"))
+        with console.open("wb") as output, _started(command, cwd=project.out, stdout=output) as process:
+            code = process.wait()
+    finally:
+        if log.is_file():
+            console.unlink()
+    if not log.is_file():
+        log = console
+    errors = _lines(log, "ERROR:")
+    if code != 0 and not errors:
+        errors = tuple(line for line in _lines(log, "") if line)[-1:]
+    return Run(code, version, log, _lines(log, "CRITICAL WARNING:"), errors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from golden.errors import SeedLMError
@@ -27,7 +28,7 @@ examples:
   seedlm vivado --flow ip --out out/ip
   seedlm vivado --flow system --board vc707 --out out/vc707
   seedlm vivado --flow system --board my_board.py --out out/my_board --run
-  seedlm vivado --flow ooc --out out/ooc --report     the table of an earlier run
+  seedlm vivado --flow ooc --out out/ooc --report     the table of an earlier run; writes nothing
 """
 
 
@@ -81,17 +82,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _report(project, console: Console) -> dict:
     """Print and return the reports of the last stage; empty for the flow that has none."""
-    from build import parts, reports
+    from build import parts, reports, vivado
 
     if project.flow == "ip":
         return {}
-    found = reports.read(project.out / "reports" / "routed")
+    found = reports.read(project.out / vivado.REPORTS)
     timing = found.timing
     capacity = parts.part(project.part).capacity
     console.table(("<resource", "used", "available", ""), reports.rows(found.resources, capacity))
     console.print()
     slack = "none" if timing.wns_ns is None else f"{timing.wns_ns:+.3f} ns"
-    verdict = "met" if timing.met else f"NOT met, {timing.failing:,} end points fail"
+    if timing.constrained:
+        verdict = "met" if timing.met else f"NOT met, {timing.failing:,} end points fail"
+    else:
+        verdict = "NOT checked, the design has no clock"
     console.print(f"timing {verdict}: worst setup slack {slack}")
     if timing.worst is not None:
         path = timing.worst
@@ -105,7 +109,43 @@ def _report(project, console: Console) -> dict:
     return found.as_dict()
 
 
+def _earlier(args: argparse.Namespace, console: Console) -> int:
+    """Report what is in the directory, made with whatever arguments."""
+    from build import vivado
+
+    if args.flow == "ip":
+        raise SeedLMError("the flow ip has no reports")
+    project = vivado.read_project(args.flow, args.out)
+    console.print(f"{project.out}: flow {project.flow}, {project.board or project.part},"
+                  f" {1000 / project.period_ns:.2f} MHz")  # fmt: skip
+    report = _described(project) | {"reports_are_old": vivado.reports_are_old(project)}
+    if report["reports_are_old"]:
+        console.print("these reports are OLDER than the design in the directory: run it again")
+    console.print()
+    report["reports"] = _report(project, console)
+    console.json(report)
+    return 0
+
+
+def _described(project) -> dict:
+    return {
+        "out": str(project.out),
+        "flow": project.flow,
+        "script": project.script,
+        "part": project.part,
+        "board": project.board,
+        "period_ns": project.period_ns,
+        "vivado": project.version,
+        "files": list(project.files),
+        "changed": project.changed,
+        "to_fill_in": list(project.fill_in),
+        "status": "ok",
+    }
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
+    if args.report:
+        return _earlier(args, console)
     try:
         config = Config(
             codec=args.codec,
@@ -131,25 +171,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.print(f"{config.codec}, {config.lanes} lanes on {project.board or project.part}, {clock}")
     if project.fill_in:
         console.print(f"to be filled in before it can run: {len(project.fill_in)} values (listed in vivado.json)")
-    report: dict = {
-        "out": str(project.out),
-        "flow": project.flow,
-        "script": project.script,
-        "part": project.part,
-        "board": project.board,
-        "period_ns": project.period_ns,
-        "vivado": project.version,
-        "files": list(project.files),
-        "changed": project.changed,
-        "to_fill_in": list(project.fill_in),
-        "status": "ok",
-    }
+    report = _described(project)
     if args.execute:
         return _run(project, report, console)
-    if args.report:
-        report["reports"] = _report(project, console)
-    elif not project.fill_in:
-        console.print(f"to run it: cd {project.out} && vivado -mode batch -source {project.script}")
+    if not project.fill_in:
+        console.print(f"to run it: cd {shlex.quote(str(project.out))} && vivado -mode batch -source {project.script}")
     console.json(report)
     return 0
 
@@ -170,7 +196,7 @@ def _run(project, report: dict, console: Console) -> int:
         "errors": list(done.errors),
     }
     if done.exit_code != 0:
-        reason = done.errors[0] if done.errors else "no error in the log"
+        reason = done.errors[0] if done.errors else "it says nothing"
         report["status"] = "error"
         report["error"] = f"Vivado ended with exit code {done.exit_code}: {reason} (see {done.log})"
         complain(report["error"])

@@ -86,6 +86,8 @@ proc package_core {} {
         set_property value_format string $parameter
         set_property value $value $parameter
         set_property enablement_value false $parameter
+        # A parameter is in the dialogue only if it is put there.
+        ipgui::add_param -name $name -component $core
     }
 
     ipx::create_xgui_files $core

@@ -35,6 +35,7 @@ namespace eval fake {
 }
 
 namespace eval fake::do_ipx {}
+namespace eval fake::do_ipgui {}
 
 proc fake::setting {name {default ""}} {
     if {[info exists ::env($name)]} {
@@ -386,7 +387,10 @@ foreach report {utilization timing_summary design_analysis drc methodology power
         set path [dict get $given -file]
         set sample [file join [fake::setting FAKE_REPORTS /nowhere] [file tail $path]]
         if {[file isfile $sample]} {
-            file copy -force $sample $path
+            # Written, not copied: a report is as young as its run.
+            set channel [open $sample]
+            fake::write $path [read -nonewline $channel]
+            close $channel
         } else {
             fake::write $path "a report"
         }
@@ -676,6 +680,23 @@ proc fake::do_ipx::add_memory_map {given rest} { return [fake::new map:[lindex $
 proc fake::do_ipx::get_address_blocks {given rest} { return [fake::find block: $rest] }
 proc fake::do_ipx::add_address_block {given rest} { return [fake::new block:[lindex $rest 0] block] }
 proc fake::do_ipx::add_user_parameter {given rest} { return [fake::new user:[lindex $rest 0] user] }
+
+proc fake::do_ipgui::add_param {given rest} {
+    fake::need $given -name -component
+    if {![fake::known user:[dict get $given -name]]} {
+        error "ipgui::add_param: no parameter [dict get $given -name]"
+    }
+    fake::new shown:[dict get $given -name] gui
+}
+
+proc fake::do_ipx::create_xgui_files {given rest} {
+    foreach object [lsort [array names fake::objects user:*]] {
+        set name [string range $object 5 end]
+        if {![fake::known shown:$name]} {
+            error "ipx::create_xgui_files: parameter $name is not shown"
+        }
+    }
+}
 
 proc fake::do_ipx::save_core {given rest} {
     fake::write [file join $fake::core(root) component.xml] \

@@ -319,6 +319,7 @@ FAULTS = [
     ("ooc", "core.xdc", "get_ports aclk", "get_ports clock", "no port clock"),
     ("ooc", "core.xdc", "set_input_delay", "set_input_delays", "invalid command name"),
     ("ip", "package.tcl", "{m_axi s_axi} {\n        ipx", "{m_axi} {\n        ipx", "s_axi is not associated"),
+    ("ip", "package.tcl", "ipgui::add_param", "list", "parameter CODEC is not shown"),
     ("ip", "settings.tcl", "m_axi_rlast", "m_axi_rlost", "no port m_axi_rlost"),
     ("system", "system.tcl", "reset/ext_reset_in", "reset/ext_reset", "an object is missing"),
     ("system", "system.tcl", "seedlm/aresetn jtag/aresetn", "seedlm/aresetn", "nothing drives jtag/aresetn"),
@@ -404,6 +405,47 @@ def test_run_and_report(seedlm_vivado, path_with_vivado, samples, tmp_path):
         assert expected in text, text
 
 
+def test_report_is_of_what_is_there(seedlm_vivado, path_with_vivado, samples, tmp_path):
+    """Whatever the arguments, nothing is made anew; a design that is newer than its reports is told."""
+    out = tmp_path / "out"
+    settings = {"PATH": path_with_vivado, "FAKE_REPORTS": str(samples)}
+    assert seedlm_vivado("--flow", "ooc", "--run", "--part", "xc7vx485tffg1761-2", **settings)[0] == 0
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()}
+    code, text, _ = seedlm_vivado("--flow", "ooc", "--report", "--max-cols", "128", "--json")
+    report = json.loads(text)
+    assert (code, report["part"], report["reports_are_old"]) == (0, "xc7vx485tffg1761-2", False)
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()} == before
+    assert seedlm_vivado("--flow", "ooc", "--max-cols", "128")[0] == 0
+    code, text, _ = seedlm_vivado("--flow", "ooc", "--report")
+    assert code == 0
+    assert "these reports are OLDER than the design" in text
+
+
+@pytest.mark.parametrize(
+    ("flow", "message"),
+    [("ooc", "out: holds no project"), ("system", "out: holds no project"), ("ip", "the flow ip has no reports")],
+)
+def test_nothing_to_report(seedlm_vivado, tmp_path, flow, message):
+    code, text, errors = seedlm_vivado("--flow", flow, "--report")
+    assert (code, text, len(errors.splitlines())) == (1, "", 1)
+    assert message in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_line_to_run_it_can_be_pasted(tmp_path, capsys):
+    out = tmp_path / "it's a folder"
+    assert main(["vivado", "--flow", "ooc", "--out", str(out), *FLAGS]) == 0
+    line = capsys.readouterr().out.splitlines()[-1].removeprefix("to run it: ")
+    script = line.replace("vivado -mode batch -source", "cat")
+    assert subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout == (out / "ooc.tcl").read_text()
+
+
+def test_a_file_in_the_place_of_the_directory(seedlm_vivado, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    code, _, errors = seedlm_vivado("--flow", "ooc")
+    assert (code, errors) == (1, f"seedlm: error: {tmp_path / 'out'}: is not a directory\n")
+
+
 def test_timing_that_is_not_met_is_exit_code_1(seedlm_vivado, path_with_vivado, samples):
     shutil.copy(samples / "timing_summary_failed.rpt", samples / "timing_summary.rpt")
     code, text, _ = seedlm_vivado("--flow", "ooc", "--run", PATH=path_with_vivado, FAKE_REPORTS=str(samples))
@@ -457,6 +499,63 @@ def test_something_else_called_vivado(tmp_path, projects, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(SeedLMError, match="does not give a version"):
         vivado.run(projects["ip"])
+
+
+def script_called_vivado(folder: Path, lines: str) -> str:
+    """A shell script on the PATH that is returned; it knows its version."""
+    script = folder / "vivado"
+    script.write_text(f'#!/bin/sh\n[ "$1" = -version ] && {{ echo "Vivado v2024.1 (64-bit)"; exit; }}\n{lines}\n')
+    script.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_vivado_that_does_not_come_to_a_log(seedlm_vivado, tmp_path):
+    """A library is missing on the machine: Vivado tells the console, ends, and there is no log."""
+    path = script_called_vivado(tmp_path, "echo starting; echo 'libtinfo.so.5: cannot open' >&2; exit 127")
+    code, _, errors = seedlm_vivado("--flow", "ip", "--run", PATH=path)
+    told = tmp_path / "out" / vivado.CONSOLE
+    assert code == 1
+    assert errors.splitlines()[-1] == (
+        f"seedlm: error: Vivado ended with exit code 127: libtinfo.so.5: cannot open (see {told})"
+    )
+    assert told.read_text() == "starting\nlibtinfo.so.5: cannot open\n"
+
+
+def test_vivado_that_does_not_say_its_version(tmp_path, projects, monkeypatch):
+    """Not even the child that holds its output keeps the caller waiting."""
+    script = tmp_path / "vivado"
+    script.write_text("#!/bin/sh\nsleep 600 &\nsleep 600\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(vivado, "VERSION_SECONDS", 0.2)
+    began = time.monotonic()
+    with pytest.raises(SeedLMError, match="does not answer within"):
+        vivado.run(projects["ip"])
+    assert time.monotonic() - began < 60
+
+
+def test_vivado_that_does_not_want_to_end(tmp_path, projects, monkeypatch):
+    tell = f"echo $$ > '{tmp_path}/new'; mv '{tmp_path}/new' '{tmp_path}/pid'"
+    path = script_called_vivado(tmp_path, f"trap '' TERM\n{tell}\nwhile :; do sleep 0.1; done")
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setattr(vivado, "GRACE_SECONDS", 0.2)
+
+    wait = subprocess.Popen.wait
+
+    def interrupted(process, timeout=None):
+        if "-version" in process.args or timeout is not None or process.poll() is not None:
+            return wait(process, timeout)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").is_file() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        monkeypatch.setattr(subprocess.Popen, "wait", wait)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        vivado.run(projects["ip"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_interrupting_ends_what_vivado_started(tmp_path):

@@ -4,7 +4,7 @@
 #                                number of words that it takes. -quiet and -verbose are understood everywhere.
 #
 # Sources: the Syntax paragraphs of Xilinx/AMD UG835 (Vivado Tcl Command Reference; 2020.1 to 2024.1) and, for
-# ipx::, which UG835 does not describe, UG1118 and the packaging scripts that Vivado itself writes. Options of which
+# ipx:: and ipgui::, which UG835 does not describe, UG1118 and public packaging scripts. Options of which
 # the scripts make no use are left out where the list is long: an option that is missing here is an error.
 
 # --- project and files (UG835) --------------------------------------------------------------------
@@ -36,6 +36,7 @@ doc write_bitstream 1 1 {-force 0 -verbose 0 -raw_bitfile 0 -no_binary_bitfile 0
 doc write_debug_probes 1 1 {-cell 1 -no_partial_ltxfile 0 -force 0}
 doc get_runs 0 1 {-regexp 0 -nocase 0 -filter 1}
 doc launch_runs 1 99 {-jobs 1 -scripts_only 0 -dir 1 -to_step 1 -next_step 0 -host 1 -pre_launch_script 1 -post_launch_script 1 -force 0}
+# Has a page up to 2021.1; later ones describe it on that of wait_on_runs, which earlier versions lack.
 doc wait_on_run 1 1 {-timeout 1}
 doc open_run 1 1 {-name 1 -pr_config 1}
 
@@ -88,6 +89,7 @@ doc ipx::add_memory_map 2 2 {}
 doc ipx::get_address_blocks 0 1 {-of_objects 1 -filter 1}
 doc ipx::add_address_block 2 2 {}
 doc ipx::add_user_parameter 2 2 {}
+doc ipgui::add_param 0 1 {-name 1 -component 1 -parent 1 -display_name 1 -show_label 1 -show_range 1 -widget 1}
 doc ipx::create_xgui_files 1 1 {}
 doc ipx::update_checksums 1 1 {}
 doc ipx::check_integrity 1 1 {}
