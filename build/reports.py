@@ -279,7 +279,13 @@ def power(text: str) -> dict[str, float]:
 # --- all of a run ----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Reports:
-    """The reports of one stage of a run; None for those that are not there."""
+    """The reports of one stage of a run; None for those that are not there or cannot be read.
+
+    Attributes
+    ----------
+    unread : tuple of str
+        Why, for those that cannot.
+    """
 
     resources: dict[str, Resource]
     timing: Timing
@@ -287,6 +293,7 @@ class Reports:
     drc: dict[str, int] | None
     methodology: dict[str, int] | None
     power: dict[str, float] | None
+    unread: tuple[str, ...] = ()
 
     def as_dict(self) -> dict:
         """For JSON."""
@@ -299,8 +306,9 @@ def read(folder: Path) -> Reports:
     Raises
     ------
     SeedLMError
-        Utilisation or timing is missing, or a report cannot be read.
+        Utilisation or timing is missing or cannot be read.
     """
+    unread = []
 
     def part(name: str, parse, needed: bool = False):
         path = folder / name
@@ -311,7 +319,10 @@ def read(folder: Path) -> Reports:
         try:
             return parse(path.read_text(encoding="utf-8", errors="replace"))
         except (SeedLMError, ValueError) as error:
-            raise SeedLMError(f"{path}: {error}") from error
+            if needed:
+                raise SeedLMError(f"{path}: {error}") from error
+            unread.append(f"{path}: {error}")
+            return None
 
     return Reports(
         resources=part("utilization.rpt", utilisation, True),
@@ -320,6 +331,7 @@ def read(folder: Path) -> Reports:
         drc=part("drc.rpt", checks),
         methodology=part("methodology.rpt", checks),
         power=part("power.rpt", power),
+        unread=tuple(unread),  # arguments are evaluated in their order
     )
 
 

@@ -356,7 +356,8 @@ class Run:
     log : Path
         Vivado's; what it printed if it has not come to one.
     critical_warnings, errors : tuple of str
-        The lines of the log that start so. Without a log the error is the last line that Vivado printed.
+        The lines of the log that start so, each warning once, with those of the runs of a project. Without a log the
+        error is the last line that Vivado printed.
     """
 
     exit_code: int
@@ -465,4 +466,7 @@ def run(project: Project) -> Run:
     errors = _lines(log, "ERROR:")
     if code != 0 and not errors:
         errors = tuple(line for line in _lines(log, "") if line)[-1:]
-    return Run(code, version, log, _lines(log, "CRITICAL WARNING:"), errors)
+    # Runs of a project (synthesis of its blocks, implementation) have logs of their own.
+    logs = [log, *sorted(project.out.rglob("runme.log"))]
+    critical = dict.fromkeys(line for one in logs for line in _lines(one, "CRITICAL WARNING:"))
+    return Run(code, version, log, tuple(critical), errors)

@@ -106,6 +106,8 @@ def _report(project, console: Console) -> dict:
             console.print(f"{title}: {', '.join(named) or 'no violations'}")
     if found.power is not None:
         console.print(f"power (estimated by Vivado): {found.power['total_w']:g} W")
+    for reason in found.unread:
+        console.print(f"not understood: {reason}")
     return found.as_dict()
 
 

@@ -147,8 +147,17 @@ def test_a_folder(tmp_path):
     assert found.timing.met
     assert found.power is None
     assert found.as_dict()["resources"]["ramb36"] == {"used": 40.5, "available": 795}
+    assert found.unread == ()
+    # What is not needed for a verdict does not take it away.
     (tmp_path / "power.rpt").write_text("nothing")
-    with pytest.raises(SeedLMError, match=r"power\.rpt: not a power report"):
+    (tmp_path / "drc.rpt").write_text("nothing")
+    found = reports.read(tmp_path)
+    assert found.timing.met
+    assert (found.power, found.drc) == (None, None)
+    assert [Path(line.partition(": ")[0]).name for line in found.unread] == ["drc.rpt", "power.rpt"]
+    assert "not a power report" in found.unread[1]
+    (tmp_path / "timing_summary.rpt").write_text("nothing")
+    with pytest.raises(SeedLMError, match=r"timing_summary\.rpt: "):
         reports.read(tmp_path)
     (tmp_path / "utilization.rpt").unlink()
     with pytest.raises(SeedLMError, match=r"utilization\.rpt: no such report"):

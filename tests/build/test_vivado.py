@@ -521,6 +521,19 @@ def test_vivado_that_does_not_come_to_a_log(seedlm_vivado, tmp_path):
     assert told.read_text() == "starting\nlibtinfo.so.5: cannot open\n"
 
 
+def test_critical_warnings_of_the_runs_of_a_project(tmp_path, projects, monkeypatch):
+    folder = projects["ip"].out
+    log = 'echo "CRITICAL WARNING: [A 1-1] one" > vivado.log; mkdir -p p.runs/block p.runs/impl'
+    block = r"printf 'CRITICAL WARNING: [B 1-1] two\nCRITICAL WARNING: [A 1-1] one\n' > p.runs/block/runme.log"
+    path = script_called_vivado(tmp_path, f"{log}; {block}; echo fine > p.runs/impl/runme.log")
+    monkeypatch.setenv("PATH", path)
+    try:
+        done = vivado.run(projects["ip"])
+    finally:
+        shutil.rmtree(folder / "p.runs", ignore_errors=True)
+    assert done.critical_warnings == ("CRITICAL WARNING: [A 1-1] one", "CRITICAL WARNING: [B 1-1] two")
+
+
 def test_vivado_that_does_not_say_its_version(tmp_path, projects, monkeypatch):
     """Not even the child that holds its output keeps the caller waiting."""
     script = tmp_path / "vivado"
