@@ -232,9 +232,12 @@ class Device:
         if self._interrupt is None:
             time.sleep(min(longest, POLL))
             return
-        if self._enable:
-            # A level that is high by now raises the interrupt at once, so none is missed.
-            os.write(self._interrupt, ENABLE)
-        ready, _, _ = select.select([self._interrupt], [], [], longest)
-        if ready:
-            os.read(self._interrupt, 4)  # the count of interrupts; the registers say the rest
+        try:
+            if self._enable:
+                # A level that is high by now raises the interrupt at once, so none is missed.
+                os.write(self._interrupt, ENABLE)
+            ready, _, _ = select.select([self._interrupt], [], [], longest)
+            if ready:
+                os.read(self._interrupt, 4)  # the count of interrupts; the registers say the rest
+        except (OSError, ValueError) as error:
+            raise SeedLMError(f"the interrupt file (descriptor {self._interrupt}): {error}") from error

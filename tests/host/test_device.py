@@ -192,6 +192,17 @@ def test_a_lost_interrupt_is_found(tmp_path):
         thread.join()
 
 
+def test_an_interrupt_file_that_fails(tmp_path):
+    registers, memory = make_files(tmp_path)
+    ours, board = socket.socketpair()
+    descriptor = ours.fileno()
+    with Device(registers, memory, interrupt=descriptor) as device:
+        ours.close()
+        board.close()
+        with pytest.raises(SeedLMError, match=rf"interrupt file \(descriptor {descriptor}\): .*Bad file desc"):
+            device.wait_irq(0.05)
+
+
 def test_files_that_are_not_there(tmp_path):
     registers, memory = make_files(tmp_path)
     for wrong in ((tmp_path / "none", memory), (registers, tmp_path / "none")):
