@@ -130,7 +130,7 @@ def test_folder_with_one_file(seedlm, source, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="no wait4")
 def test_memory_for_a_large_layer(tmp_path):
-    """4096 x 4096: all processes together stay far below 2 GiB."""
+    """4096 x 4096: all processes together stay below 2 GiB, also when they compile the search first."""
     rng = np.random.default_rng(SEED)
     w = rng.normal(0, 0.02, (4096, 4096)).astype(np.float32)
     write_tensors(tmp_path / "in", {"w": RawTensor.from_array(w)})
@@ -144,7 +144,7 @@ def test_memory_for_a_large_layer(tmp_path):
     largest = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # of the command and its workers
     print(f"largest process: {largest / 2**20:.0f} MiB")
     assert w.nbytes < largest * 4, "not the processes that were meant"
-    assert largest * (jobs + 1) < 1 << 30
+    assert largest * (jobs + 1) < 2 << 30
 
 
 # --- packed folders --------------------------------------------------------------------------------
