@@ -12,12 +12,14 @@ import tempfile
 from pathlib import Path
 
 from golden.errors import SeedLMError
-from golden.params import CODECS, Codec, codec
+from golden.params import CODECS, Codec, Config, codec
 
 __all__ = [
     "CODEC_HELP",
     "DTYPES",
     "PACKED_HELP",
+    "add_build_arguments",
+    "build_config",
     "codec_argument",
     "dtype_argument",
     "exp_bias_argument",
@@ -29,6 +31,14 @@ __all__ = [
 
 CODEC_HELP = f"{', '.join(CODECS)}, or a custom one such as c8p4k16b4 or c8p3k12b0r"
 PACKED_HELP = "packed file, *.index.json, or folder with either"
+# Sizes of a build that can be chosen.
+SIZES = {
+    "lanes": "rows worked on at once",
+    "bus_bits": "width of the memory's AXI4 data bus",
+    "addr_bits": "width of AXI4 addresses",
+    "max_cols": "longest activation vector",
+    "queue_depth": "products that can wait",
+}
 DTYPES = ("F32", "F16", "BF16", "original")
 
 
@@ -38,6 +48,30 @@ def codec_argument(text: str) -> Codec:
         return codec(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_build_arguments(parser: argparse.ArgumentParser, *, codec: bool = True) -> None:
+    """The options that choose a build of the accelerator, for `build_config`; without `codec` a file decides that."""
+    default = Config()
+    if codec:
+        parser.add_argument(
+            "--codec", type=codec_argument, default=default.codec,
+            help=f"how weights are stored (default: {default.codec})",
+        )  # fmt: skip
+    for field, what in SIZES.items():
+        value = getattr(default, field)
+        parser.add_argument(
+            f"--{field.replace('_', '-')}", metavar="N", type=positive, default=value,
+            help=f"{what} (default: {value})",
+        )  # fmt: skip
+
+
+def build_config(args: argparse.Namespace, codec: Codec | None = None) -> Config:
+    """The build that the options of `add_build_arguments` describe; raises `SeedLMError` if there is none."""
+    try:
+        return Config(codec=codec or args.codec, **{field: getattr(args, field) for field in SIZES})
+    except ValueError as error:
+        raise SeedLMError(str(error)) from error
 
 
 def positive(text: str) -> int:

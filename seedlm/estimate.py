@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from golden.errors import SeedLMError
-from golden.params import Config
-from seedlm.arguments import codec_argument, positive
+from seedlm.arguments import add_build_arguments, build_config
 from seedlm.console import Console
 
 NAME = "estimate"
@@ -28,25 +26,11 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = Config()
     parser.add_argument(
         "--module", choices=("lane", "rounding", "all"), default="all",
         help="one lane, the rounding unit, or everything (default)",
     )  # fmt: skip
-    parser.add_argument(
-        "--codec", type=codec_argument, default=default.codec, help=f"how weights are stored (default: {default.codec})"
-    )
-    for flag, field, what in (
-        ("--lanes", "lanes", "rows worked on at once"),
-        ("--bus-bits", "bus_bits", "width of the memory's AXI4 data bus"),
-        ("--addr-bits", "addr_bits", "width of AXI4 addresses"),
-        ("--max-cols", "max_cols", "longest activation vector"),
-        ("--queue-depth", "queue_depth", "products that can wait"),
-    ):
-        value = getattr(default, field)
-        parser.add_argument(
-            flag, dest=field, metavar="N", type=positive, default=value, help=f"{what} (default: {value})"
-        )
+    add_build_arguments(parser)
     parser.add_argument("--part", metavar="PART", help="7-series part to compare with (default: xc7v585tffg1761-3)")
 
 
@@ -69,17 +53,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from build import parts, reports
 
     part = parts.part(args.part or parts.DEFAULT_PART)
-    try:
-        config = Config(
-            codec=args.codec,
-            lanes=args.lanes,
-            bus_bits=args.bus_bits,
-            addr_bits=args.addr_bits,
-            max_cols=args.max_cols,
-            queue_depth=args.queue_depth,
-        )
-    except ValueError as error:
-        raise SeedLMError(str(error)) from error
+    config = build_config(args)
 
     console.hint("synthesising with Yosys; this takes up to a few minutes the first time")
     found = work.estimate(args.module, config)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from golden.errors import SeedLMError
-from golden.params import Config
-from seedlm.arguments import PACKED_HELP, positive, scale_argument
+from seedlm.arguments import PACKED_HELP, add_build_arguments, build_config, scale_argument
 from seedlm.console import Console, by, human_bytes
 
 NAME = "image"
@@ -37,7 +35,6 @@ def _address(text: str) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = Config()
     parser.add_argument("file", metavar="FILE", type=Path, help=PACKED_HELP)
     parser.add_argument("--tensor", metavar="NAME", required=True, help="compressed tensor (see seedlm info)")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="directory; made if missing")
@@ -51,17 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scale of the product, rounded to binary32 (default: the tensor's own; none with row scales)",
     )  # fmt: skip
     parser.add_argument("--base", metavar="ADDRESS", type=_address, default=0, help="first address (default: 0)")
-    for flag, field, what in (
-        ("--lanes", "lanes", "lanes of the build on the board"),
-        ("--bus-bits", "bus_bits", "width of its memory bus"),
-        ("--addr-bits", "addr_bits", "width of its addresses"),
-        ("--max-cols", "max_cols", "its longest activation vector"),
-        ("--queue-depth", "queue_depth", "products that can wait in it"),
-    ):
-        value = getattr(default, field)
-        parser.add_argument(
-            flag, dest=field, metavar="N", type=positive, default=value, help=f"{what} (default: {value})"
-        )
+    board = parser.add_argument_group("sizes of the build on the board")
+    add_build_arguments(board, codec=False)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -72,17 +60,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.sources import open_packed_source
 
     matrix = open_packed_source(args.file).matrix(args.tensor)
-    try:
-        config = Config(
-            codec=matrix.codec,
-            lanes=args.lanes,
-            bus_bits=args.bus_bits,
-            addr_bits=args.addr_bits,
-            max_cols=args.max_cols,
-            queue_depth=args.queue_depth,
-        )
-    except ValueError as error:
-        raise SeedLMError(str(error)) from error
+    config = build_config(args, matrix.codec)
     if args.x is None:
         x = np.random.default_rng(args.seed).standard_normal(matrix.cols).astype(np.float16)
     else:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from golden.errors import SeedLMError
-from golden.params import Config
-from seedlm.arguments import codec_argument, positive
+from seedlm.arguments import add_build_arguments, build_config
 from seedlm.console import Console
 
 NAME = "verilog"
@@ -24,35 +22,12 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = Config()
     parser.add_argument("--out", metavar="DIR", required=True, help="directory for the two files; made if missing")
-    parser.add_argument(
-        "--codec", type=codec_argument, default=default.codec, help=f"how weights are stored (default: {default.codec})"
-    )
-    for flag, field, what in (
-        ("--lanes", "lanes", "rows worked on at once"),
-        ("--bus-bits", "bus_bits", "width of the memory's AXI4 data bus"),
-        ("--addr-bits", "addr_bits", "width of AXI4 addresses"),
-        ("--max-cols", "max_cols", "longest activation vector"),
-        ("--queue-depth", "queue_depth", "products that can wait"),
-    ):
-        value = getattr(default, field)
-        what = f"{what} (default: {value})"
-        parser.add_argument(flag, dest=field, metavar="N", type=positive, default=value, help=what)
+    add_build_arguments(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    try:
-        config = Config(
-            codec=args.codec,
-            lanes=args.lanes,
-            bus_bits=args.bus_bits,
-            addr_bits=args.addr_bits,
-            max_cols=args.max_cols,
-            queue_depth=args.queue_depth,
-        )
-    except ValueError as error:
-        raise SeedLMError(str(error)) from error
+    config = build_config(args)
 
     # after the checks: the hardware takes a moment to import
     from build.verilog import generate

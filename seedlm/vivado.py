@@ -7,8 +7,7 @@ import shlex
 from pathlib import Path
 
 from golden.errors import SeedLMError
-from golden.params import Config
-from seedlm.arguments import codec_argument, positive
+from seedlm.arguments import add_build_arguments, build_config
 from seedlm.console import Console, complain
 
 NAME = "vivado"
@@ -43,7 +42,6 @@ def _period(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = Config()
     parser.add_argument("--flow", choices=("ooc", "ip", "system"), required=True, help="what to build (see above)")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="directory of the flow; made if missing")
     parser.add_argument(
@@ -57,20 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--board", metavar="BOARD",
         help="for system: vc707 (default), xc7v585t (a template to fill in), or a Python file that defines a board",
     )  # fmt: skip
-    parser.add_argument(
-        "--codec", type=codec_argument, default=default.codec, help=f"how weights are stored (default: {default.codec})"
-    )
-    for flag, field, what in (
-        ("--lanes", "lanes", "rows worked on at once"),
-        ("--bus-bits", "bus_bits", "width of the memory's AXI4 data bus"),
-        ("--addr-bits", "addr_bits", "width of AXI4 addresses"),
-        ("--max-cols", "max_cols", "longest activation vector"),
-        ("--queue-depth", "queue_depth", "products that can wait"),
-    ):
-        value = getattr(default, field)
-        parser.add_argument(
-            flag, dest=field, metavar="N", type=positive, default=value, help=f"{what} (default: {value})"
-        )
+    add_build_arguments(parser)
     parser.add_argument(
         "--vivado-version", metavar="V", default="2024.1",
         help="the Vivado that the scripts accept (default: 2024.1, whose documentation they were written from)",
@@ -148,17 +133,7 @@ def _described(project) -> dict:
 def run(args: argparse.Namespace, console: Console) -> int:
     if args.report:
         return _earlier(args, console)
-    try:
-        config = Config(
-            codec=args.codec,
-            lanes=args.lanes,
-            bus_bits=args.bus_bits,
-            addr_bits=args.addr_bits,
-            max_cols=args.max_cols,
-            queue_depth=args.queue_depth,
-        )
-    except ValueError as error:
-        raise SeedLMError(str(error)) from error
+    config = build_config(args)
 
     # after the checks: the hardware takes a moment to import
     from build import vivado
