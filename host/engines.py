@@ -15,6 +15,7 @@ from golden.params import Codec
 from golden.product import Prepared, product
 from hdl.registers import ErrorCode
 from host.driver import Accelerator
+from host.traffic import Counted
 
 __all__ = ["AcceleratorEngine", "Activations", "ApproximateEngine", "FloatEngine", "ReferenceEngine", "Usage"]
 
@@ -131,32 +132,16 @@ class ApproximateEngine:
 
 
 @dataclass
-class Usage:
+class Usage(Counted):
     """What products have cost on an accelerator.
 
     Attributes
     ----------
-    cycles : int
-        Clock cycles in which the accelerator was at work.
     counters : dict of str to int
         All its counters, `hdl.registers.COUNTERS`.
     """
 
     counters: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def cycles(self) -> int:
-        return self.counters.get("cycles", 0)
-
-    @property
-    def data_beats(self) -> int:
-        """Beats over the memory's data bus, in both directions."""
-        return sum(self.counters.get(f"{kind}_beats", 0) for kind in ("weight", "activation", "scale", "result"))
-
-    @property
-    def efficiency(self) -> float:
-        """Share of the memory's peak."""
-        return self.data_beats / self.cycles if self.cycles else 0.0
 
 
 class AcceleratorEngine:

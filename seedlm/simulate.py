@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from host.traffic import Counted
 from seedlm.arguments import PACKED_HELP, require_writable, scale_argument
 from seedlm.console import Console, by, complain, human_bytes, stacked_bar
 
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Counted):
     """One product on the simulated accelerator.
 
     Attributes
@@ -104,21 +105,6 @@ class Measured:
     simulated: int
     seconds: float
 
-    @property
-    def cycles(self) -> int:
-        """From the first read request to the end of the last write."""
-        return self.counters["cycles"]
-
-    @property
-    def data_beats(self) -> int:
-        """Beats over the memory's data bus, in both directions."""
-        return sum(self.counters[f"{kind}_beats"] for kind in ("weight", "activation", "scale", "result"))
-
-    @property
-    def efficiency(self) -> float:
-        """Share of the memory's peak: beats moved per cycle."""
-        return self.data_beats / self.cycles if self.cycles else 0.0
-
     def report(self, expected: np.ndarray) -> dict:
         """The figures by name, and how many of the outputs have the bits of `expected`."""
         from hdl.registers import CATEGORIES, ErrorCode
@@ -130,7 +116,6 @@ class Measured:
             status = "different"
         else:
             status = "ok" if self.code is ErrorCode.NONE else "nonfinite"
-        beats = {kind: self.counters[f"{kind}_beats"] for kind in ("weight", "activation", "scale", "result")}
         return {
             "codec": self.config.codec.name,
             "rows": self.rows,
@@ -139,7 +124,7 @@ class Measured:
             "memory": self.memory.name,
             "cycles": self.cycles,
             "data_beats": self.data_beats,
-            "beats": beats,
+            "beats": self.beats,
             "bytes": self.data_beats * self.config.beat_bytes,
             "efficiency": self.efficiency,
             "stalls": {cause: self.counters[cause] for cause in CATEGORIES if cause != "streaming"},

@@ -20,6 +20,7 @@ from golden.params import Config
 from golden.product import product
 from golden.words import from_bytes
 from hdl.registers import CATEGORIES, ErrorCode
+from host.traffic import Counted
 
 from .accelerator import Accelerator
 from .bench_memory import Reader
@@ -129,7 +130,7 @@ def sample(rows: int, cols: int, seed: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Counted):
     """A batch of equal products.
 
     Attributes
@@ -156,21 +157,6 @@ class Measurement:
     simulated: int
     seconds: float
 
-    @property
-    def cycles(self) -> int:
-        """From the first request to the interrupt."""
-        return self.counters["cycles"]
-
-    @property
-    def data_beats(self) -> int:
-        """Beats over the memory's data bus, in both directions."""
-        return sum(self.counters[f"{kind}_beats"] for kind in ("weight", "activation", "scale", "result"))
-
-    @property
-    def efficiency(self) -> float:
-        """Beats per cycle: the share of the memory's peak."""
-        return self.data_beats / self.cycles
-
     def record(self, reader: float | None = None) -> dict:
         """The figures by name; `reader` is a bare reader's efficiency over as many beats."""
         seconds = self.cycles / self.clock_mhz * 1e-6
@@ -182,7 +168,7 @@ class Measurement:
             "products": self.products,
             "cycles": self.cycles,
             "data_beats": self.data_beats,
-            "beats": {kind: self.counters[f"{kind}_beats"] for kind in ("weight", "activation", "scale", "result")},
+            "beats": self.beats,
             "efficiency": self.efficiency,
             "reader_efficiency": reader,
             "relative_efficiency": None if reader is None else self.efficiency / reader,
