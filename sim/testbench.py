@@ -16,7 +16,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ReadOnly, RisingEdge
 
-__all__ = ["Sink", "Source", "Stalls", "cycles", "rng", "settled", "start", "until"]
+__all__ = ["Later", "Sink", "Source", "Stalls", "cycles", "rng", "settled", "start", "until"]
 
 
 def rng(name: str = "") -> random.Random:
@@ -78,6 +78,17 @@ async def until(clk: Any, condition: Callable[[], bool], limit: int, what: str =
         if condition():
             return n
     raise AssertionError(f"waited {limit} cycles in vain for {what}")
+
+
+class Later:
+    """Pauses in the first `clocks` cycles, then never."""
+
+    def __init__(self, clocks: int) -> None:
+        self.left = clocks
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
 
 
 class Stalls:

@@ -18,7 +18,7 @@ from hdl.read_master import ReadMaster
 from hdl.streamer import ReadStreamer
 from sim.axi_memory import ReadMemory
 from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, cycles, rng, start, until
+from sim.testbench import Later, Sink, Source, Stalls, cycles, rng, start, until
 
 
 class ReadPath(wiring.Component):
@@ -188,17 +188,6 @@ async def full_rate(dut):
     clocks = bench.sink.times[-1] - bench.sink.times[0] + 1
     if latency > 0:
         assert clocks == len(bench.expected), f"{len(bench.expected)} beats took {clocks} clocks"
-
-
-class Later:
-    """Takes nothing for the first clocks, then everything."""
-
-    def __init__(self, clocks):
-        self.left = clocks
-
-    def __call__(self):
-        self.left -= 1
-        return self.left >= 0
 
 
 @cocotb.test()

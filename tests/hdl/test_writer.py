@@ -13,23 +13,12 @@ from hdl.registers import ErrorCode
 from hdl.writer import ResultWriter, burst_beats
 from sim.axi_memory import WriteMemory
 from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, cycles, rng, start, until
+from sim.testbench import Later, Sink, Source, Stalls, cycles, rng, start, until
 
 
 def config_from(values):
     bus, burst, buffer, lanes, addr_bits = values
     return Config(lanes=lanes, bus_bits=bus, burst_beats=burst, result_fifo_beats=buffer, addr_bits=addr_bits)
-
-
-class Later:
-    """Refuses for the first clocks, then never."""
-
-    def __init__(self, clocks):
-        self.left = clocks
-
-    def __call__(self):
-        self.left -= 1
-        return self.left >= 0
 
 
 class Bench:
