@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -170,9 +169,9 @@ def require_output(output: Path, source: Source) -> None:
 @contextmanager
 def atomic_folder(output: Path) -> Iterator[Path]:
     """A folder to write into, whose files are in `output` afterwards; none of them is if an exception ends it."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
     try:
-        temporary.chmod(0o777 & ~_umask())
         yield temporary
         if not output.exists():
             temporary.rename(output)
@@ -182,12 +181,6 @@ def atomic_folder(output: Path) -> Iterator[Path]:
             path.replace(output / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_index(output: Path, source: Source) -> None:
