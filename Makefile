@@ -52,7 +52,7 @@ demo: venv tools ## compress, generate Verilog, simulate, compare: the whole pat
 
 litedram: venv tools ## install LiteDRAM, for --memory litedram, and measure what it gives to a bare reader
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c requirements.lock -e '.[litedram]'
-	@$(BIN)/python -m sim.bench_memory --litedram
+	@$(BIN)/python -m seedlm.sim.bench_memory --litedram
 
 test: venv tools lint ## everything that is fast
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q -m 'not slow' $(PYTEST_ARGS)

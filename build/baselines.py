@@ -1,7 +1,7 @@
 """The figures of `build.estimate` that the tests expect, and writing them anew.
 
-``python -m build.baselines`` runs the estimates of every baseline (some minutes) and writes the file; with names of
-baselines (``lane:seedlm4``) only these.
+``python -m seedlm.build.baselines`` runs the estimates of every baseline (some minutes) and writes the file; with
+names of baselines (``lane:seedlm4``) only these.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from build import synthesis
-from build.estimate import estimate
-from build.outputs import write_if_changed
-from golden.params import Config, codec
+from seedlm.build import synthesis
+from seedlm.build.estimate import estimate
+from seedlm.build.outputs import write_if_changed
+from seedlm.golden.build import Config, codec
 
 __all__ = ["FILE", "NAMES", "TOLERANCE", "differences", "figures", "load"]
 

@@ -17,9 +17,9 @@ from amaranth.build import Attrs, Clock, DiffPairs, Pins, Resource, Subsignal
 from amaranth.vendor import XilinxPlatform
 from amaranth_boards.resources import DDR3Resource, LEDResources
 
-from build.parts import Part
-from build.parts import part as parse_part
-from golden.errors import SeedLMError
+from seedlm.build.parts import Part
+from seedlm.build.parts import part as parse_part
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["BOARDS", "FILL_IN", "Board", "Ddr3", "VC707", "Xc7v585tTemplate", "board", "board_for_part"]
 

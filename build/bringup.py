@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from build.outputs import write_if_changed
-from golden.activations import finite
-from golden.errors import SeedLMError
-from golden.images import activation_image, scale_image, weight_image
-from golden.matrix import PackedMatrix
-from golden.params import Config
-from golden.product import product
-from hdl.registers import ID, ErrorCode, configuration_words, register
+from seedlm.build.outputs import write_if_changed
+from seedlm.golden.activations import finite
+from seedlm.golden.build import Config
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.images import activation_image, scale_image, weight_image
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.hdl.registers import ID, ErrorCode, configuration_words, register
 
 __all__ = ["MANIFEST", "PAGE", "write_images"]
 

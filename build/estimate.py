@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 
-from build import synthesis
-from build.netlist import Counts, CriticalPath, DspUse, Netlist
-from golden.params import Config
-from hdl.collector import tag_layout
-from hdl.mac import Lane
-from hdl.rounding import Fp32Rounding
-from hdl.top import SeedLMAccelerator
-from sim.convert import verilog_text
+from seedlm.build import synthesis
+from seedlm.build.convert import verilog_text
+from seedlm.build.netlist import Counts, CriticalPath, DspUse, Netlist
+from seedlm.golden.build import Config
+from seedlm.hdl.collector import tag_layout
+from seedlm.hdl.mac import Lane
+from seedlm.hdl.rounding import Fp32Rounding
+from seedlm.hdl.top import SeedLMAccelerator
 
 __all__ = ["CANNOT_KNOW", "MODULES", "Estimate", "Unit", "component", "estimate", "synthesised"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from build.boards import FILL_IN, Board
-from build.templates import fill
-from golden.errors import SeedLMError
+from seedlm.build.boards import FILL_IN, Board
+from seedlm.build.templates import fill
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["project"]
 

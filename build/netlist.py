@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from golden.errors import SeedLMError
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["CARRY", "LUT_COST", "Cell", "Counts", "Depth", "DspUse", "Netlist", "CriticalPath", "Pin"]
 

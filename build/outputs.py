@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from golden.files import atomic_path
+from seedlm.golden.files.atomic import atomic_path
 
 __all__ = ["write_if_changed"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from golden.errors import SeedLMError
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["DEFAULT_PART", "PARTS", "Capacity", "Part", "part"]
 

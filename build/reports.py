@@ -7,8 +7,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from build.parts import Capacity
-from golden.errors import SeedLMError
+from seedlm.build.parts import Capacity
+from seedlm.golden.errors import SeedLMError
 
 __all__ = [
     "Block", "WorstPath", "Reports", "Resource", "Timing", "checks", "hierarchy", "power", "read", "rows", "tables",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from golden.errors import SeedLMError
-from sim.cache import cached, digest
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.cache import cached, digest
 
 __all__ = ["Synthesis", "cells_sim", "synthesise", "units", "version"]
 

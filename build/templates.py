@@ -8,7 +8,7 @@ from pathlib import Path
 
 __all__ = ["CONSTRAINTS", "SCRIPTS", "fill", "tcl_settings", "tcl_word"]
 
-TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parent.parent  # the checkout, or the package where it is installed
 CONSTRAINTS = TOP / "constraints"
 SCRIPTS = TOP / "build" / "tcl"
 

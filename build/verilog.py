@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from build.outputs import write_if_changed
-from golden.params import Config
-from sim.accelerator import accelerator_verilog
+from seedlm.build.outputs import write_if_changed
+from seedlm.golden.build import Config
+from seedlm.sim.accelerator import accelerator_verilog
 
 __all__ = ["NAME", "TOP", "Generated", "describe", "generate", "verilog_text"]
 

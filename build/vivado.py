@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from build.outputs import write_if_changed
-from build.parts import DEFAULT_PART, part
-from build.templates import SCRIPTS, fill, tcl_settings
-from build.verilog import NAME, TOP, describe, verilog_text
-from golden.errors import SeedLMError
-from golden.params import Config
-from hdl.registers import ADDRESS_BITS
+from seedlm.build.outputs import write_if_changed
+from seedlm.build.parts import DEFAULT_PART, part
+from seedlm.build.templates import SCRIPTS, fill, tcl_settings
+from seedlm.build.verilog import NAME, TOP, describe, verilog_text
+from seedlm.golden.build import Config
+from seedlm.golden.errors import SeedLMError
+from seedlm.hdl.registers import ADDRESS_BITS
 
 __all__ = [
     "DEFAULT_BOARD",
@@ -158,7 +158,7 @@ def _board_constraints(board: type) -> str:
 
 def _system(board: type) -> tuple[dict[str, object], dict[str, str]]:
     """Settings and files that only the ``system`` flow has."""
-    from build import mig
+    from seedlm.build import mig
 
     size = board.ddr3.bytes or LOW_REGISTER_BASE
     # Above the memory, whatever its size; JTAG then needs wider addresses.
@@ -176,7 +176,7 @@ def _system(board: type) -> tuple[dict[str, object], dict[str, str]]:
 
 def _board(name: str | None, part_name: str | None) -> type:
     try:
-        from build import boards
+        from seedlm.build import boards
     except ModuleNotFoundError as error:
         raise SeedLMError(f"the system flow needs the package amaranth-boards: {error}") from error
     if name is None and part_name is not None:

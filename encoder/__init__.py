@@ -14,9 +14,9 @@ Package map:
 - `matrix`: whole matrices, exponent bias, binary16
 """
 
-from encoder.engines import ENGINES
-from encoder.matrix import compress_matrix, encode_blocks, relative_error
-from encoder.problem import ENCODERS
-from encoder.rows import encode_rows
+from seedlm.encoder.matrix import compress_matrix, encode_blocks, relative_error
+from seedlm.encoder.seed.engines import ENGINES
+from seedlm.encoder.seed.problem import ENCODERS
+from seedlm.encoder.seed.rows import encode_rows
 
 __all__ = ["ENCODERS", "ENGINES", "compress_matrix", "encode_blocks", "encode_rows", "relative_error"]

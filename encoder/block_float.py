@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.errors import SeedLMError
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["block_float", "block_float_bits"]
 

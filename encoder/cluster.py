@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from encoder.pool import Work
-from encoder.units import Encoded, encode_unit
-from golden.errors import SeedLMError
+from seedlm.encoder.pool import Work
+from seedlm.encoder.units import Encoded, encode_unit
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["encode_on_dask"]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from encoder.engines import make_engine
-from encoder.problem import Problem
-from encoder.rows import encode_rows, squares
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import Codec
+from seedlm.encoder.seed.engines import make_engine
+from seedlm.encoder.seed.problem import Problem
+from seedlm.encoder.seed.rows import encode_rows, squares
+from seedlm.golden.build import Codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
 
 __all__ = ["compress_matrix", "encode_blocks", "exponent_bias", "relative_error", "to_half"]
 

@@ -17,8 +17,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from encoder.units import Encoded, Unit, encode_unit
-from golden.errors import SeedLMError
+from seedlm.encoder.units import Encoded, Unit, encode_unit
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["Work", "cores", "encode_here", "encode_in_processes"]
 

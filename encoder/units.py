@@ -11,21 +11,20 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from encoder.matrix import LARGEST_WEIGHT, SLICE, WEIGHTED_ROWS, exponent_bias, to_half
-from encoder.rows import encode_rows
-from golden.errors import SeedLMError
-from golden.files import RawTensor
-from golden.matrix import PackedMatrix
-from golden.params import Codec
-from golden.words import to_bytes
+from seedlm.encoder.matrix import LARGEST_WEIGHT, SLICE, WEIGHTED_ROWS, exponent_bias, to_half
+from seedlm.encoder.seed.rows import encode_rows
+from seedlm.golden.build import Codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.cache import source_digest
+from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.words import to_bytes
 
 __all__ = ["Encoded", "Unit", "code_digest", "encode_unit", "prepare", "slices"]
 
-TOP = Path(__file__).resolve().parent.parent
 FP16_LIMIT = 65520.0  # the smallest magnitude that rounds to infinity in binary16
 SCAN = 1 << 20  # weights looked at together
 
@@ -192,7 +191,6 @@ def prepare(tensor: RawTensor, codec: Codec, exp_bias: int | str = "auto", name:
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """A digest of the sources that decide on the words: units of one version must not be mixed with another's."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted([*(TOP / "encoder").glob("*.py"), *(TOP / "golden").glob("*.py")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    from seedlm import encoder, golden  # here: the package is only complete when this module is loaded
+
+    return source_digest(encoder, golden)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.errors import SeedLMError
-from golden.params import Codec
+from seedlm.golden.build import Codec
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["check_vector", "finite", "groups"]
 

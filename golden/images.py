@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.activations import check_vector
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import Codec, Config
-from golden.words import from_bytes, to_bytes
+from seedlm.golden.activations import check_vector
+from seedlm.golden.build import Codec, Config
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.words import from_bytes, to_bytes
 
 __all__ = [
     "activation_image",

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from golden.errors import SeedLMError
-from golden.params import TAPS
+from seedlm.golden.build import TAPS
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["sequence_masks", "states", "step", "v_matrices", "v_matrix", "windows"]
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.errors import SeedLMError
-from golden.fp32 import fl32_from_ratio
-from golden.params import Codec
-from golden.words import unpack, weights_int
+from seedlm.golden.build import Codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.tensors import SOURCE_DTYPES
+from seedlm.golden.fp32 import fl32_from_ratio
+from seedlm.golden.words import unpack, weights_int
 
 __all__ = ["PackedMatrix", "SOURCE_DTYPES", "default_scale"]
 
-SOURCE_DTYPES = ("F16", "BF16", "F32")  # what a weight tensor may have been before compression
+
 
 
 def default_scale(codec: Codec, exp_bias: int = 0) -> np.float32:

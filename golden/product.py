@@ -13,12 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from golden.activations import check_vector, groups
-from golden.errors import SeedLMError
-from golden.fp32 import PAIR_BITS, QUIET_NAN, fl32_from_int, fl32_from_pair, fl32_mul
-from golden.matrix import PackedMatrix
-from golden.params import EXPONENT_OFFSET
-from golden.words import unpack, weights_int
+from seedlm.golden.activations import check_vector, groups
+from seedlm.golden.build import EXPONENT_OFFSET
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.fp32 import PAIR_BITS, QUIET_NAN, fl32_from_int, fl32_from_pair, fl32_mul
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.words import unpack, weights_int
 
 __all__ = ["Prepared", "exact", "fl32_from_int", "fl32_mul", "product"]
 

@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-from golden.errors import SeedLMError
-from golden.lfsr import windows
-from golden.params import COEFFICIENT_BITS, Codec
+from seedlm.golden.build import COEFFICIENT_BITS, Codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.lfsr import windows
 
 __all__ = ["from_bytes", "pack", "to_bytes", "unpack", "weights_int"]
 

@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from golden.params import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS, Config, clog2
-from hdl.activation_convert import ActivationConverter
-from hdl.delay import delay
-from hdl.layouts import beat_layout, convert_job_layout
-from hdl.shifter import choose
+from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS, Config, clog2
+from seedlm.hdl.activation_convert import ActivationConverter
+from seedlm.hdl.delay import delay
+from seedlm.hdl.layouts import beat_layout, convert_job_layout
+from seedlm.hdl.shifter import choose
 
 __all__ = ["ActivationBuffer"]
 

@@ -7,11 +7,10 @@ from amaranth.hdl import Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from golden.params import MANTISSA_BITS, Config, clog2
-
-from .delay import delay, register
-from .layouts import beat_layout, cols_bits, convert_job_layout, group_layout, valid_only
-from .slicer import Slicer
+from seedlm.golden.build import MANTISSA_BITS, Config, clog2
+from seedlm.hdl.delay import delay, register
+from seedlm.hdl.layouts import beat_layout, cols_bits, convert_job_layout, group_layout, valid_only
+from seedlm.hdl.slicer import Slicer
 
 __all__ = ["ActivationConverter", "GroupConverter"]
 

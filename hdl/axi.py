@@ -9,7 +9,7 @@ from __future__ import annotations
 from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Member, Out
 
-from golden.params import Config
+from seedlm.golden.build import Config
 
 __all__ = ["OKAY", "PREFIX", "drive_constants", "read_members", "write_members"]
 

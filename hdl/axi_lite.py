@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out
 
-from hdl.registers import ADDRESS_BITS
+from seedlm.hdl.registers import ADDRESS_BITS
 
 __all__ = ["AxiLiteSlave", "PREFIX", "slave_members"]
 

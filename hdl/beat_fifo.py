@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.layouts import valid_only
+from seedlm.hdl.layouts import valid_only
 
 __all__ = ["BLOCK_RAM_DEPTH", "BeatFifo"]
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config
-from hdl.layouts import read_job_layout, request_layout
+from seedlm.golden.build import Config
+from seedlm.hdl.layouts import read_job_layout, request_layout
 
 __all__ = ["BurstSplitter", "check_burst"]
 

@@ -7,13 +7,13 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config, clog2
-from hdl.delay import delay, register
-from hdl.layouts import CODE_BITS, beat_layout, rounding_layout, scale_job_layout, valid_only
-from hdl.mac import MacArray
-from hdl.registers import ErrorCode
-from hdl.sequencer import row_group_layout
-from hdl.shifter import choose
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl.delay import delay, register
+from seedlm.hdl.layouts import CODE_BITS, beat_layout, rounding_layout, scale_job_layout, valid_only
+from seedlm.hdl.mac import MacArray
+from seedlm.hdl.registers import ErrorCode
+from seedlm.hdl.sequencer import row_group_layout
+from seedlm.hdl.shifter import choose
 
 __all__ = ["Collector", "tag_layout"]
 

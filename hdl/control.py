@@ -10,11 +10,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config, clog2
-from hdl.axi_lite import AxiLiteSlave, slave_members
-from hdl.counters import EventCounters
-from hdl.layouts import CODE_BITS, completion_layout, descriptor_layout, events_layout, valid_only
-from hdl.registers import (
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl.axi_lite import AxiLiteSlave, slave_members
+from seedlm.hdl.counters import EventCounters
+from seedlm.hdl.layouts import CODE_BITS, completion_layout, descriptor_layout, events_layout, valid_only
+from seedlm.hdl.registers import (
     ADDRESS_BITS,
     COUNTERS,
     REGISTERS,
@@ -23,7 +23,7 @@ from hdl.registers import (
     counter_registers,
     register,
 )
-from hdl.shifter import choose
+from seedlm.hdl.shifter import choose
 
 __all__ = ["Control"]
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.layouts import events_layout
-from hdl.registers import CATEGORIES, COUNTERS
+from seedlm.hdl.layouts import events_layout
+from seedlm.hdl.registers import CATEGORIES, COUNTERS
 
 __all__ = ["EventCounters"]
 

@@ -6,10 +6,9 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from golden.params import Config
-
-from .layouts import beat_layout, gearbox_job_layout, step_layout
-from .slicer import Slicer
+from seedlm.golden.build import Config
+from seedlm.hdl.layouts import beat_layout, gearbox_job_layout, step_layout
+from seedlm.hdl.slicer import Slicer
 
 __all__ = ["Gearbox", "StepBuffer"]
 

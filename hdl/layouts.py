@@ -10,7 +10,7 @@ from amaranth.hdl import signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from golden.params import MANTISSA_BITS, Config, clog2
+from seedlm.golden.build import MANTISSA_BITS, Config, clog2
 
 __all__ = [
     "CODE_BITS", "beat_layout", "cols_bits", "completion_layout", "convert_job_layout", "descriptor_layout",

@@ -8,8 +8,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.lfsr import sequence_masks
-from golden.params import Codec
+from seedlm.golden.build import Codec
+from seedlm.golden.lfsr import sequence_masks
 
 __all__ = ["LfsrBank"]
 

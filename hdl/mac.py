@@ -6,12 +6,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import ACTIVATION_EXPONENT_MAX, COEFFICIENT_BITS, MANTISSA_BITS, Config
-from hdl.delay import delay, register
-from hdl.fp16_weights import Fp16Weights
-from hdl.lfsr_bank import LfsrBank
-from hdl.reconstruction import Reconstruction
-from hdl.shifter import LeftShifter
+from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, COEFFICIENT_BITS, MANTISSA_BITS, Config
+from seedlm.hdl.decoders.float16 import Fp16Weights
+from seedlm.hdl.delay import delay, register
+from seedlm.hdl.lfsr_bank import LfsrBank
+from seedlm.hdl.reconstruction import Reconstruction
+from seedlm.hdl.shifter import LeftShifter
 
 __all__ = ["Broadcast", "Lane", "MacArray"]
 

@@ -8,9 +8,8 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config, clog2
-
-from .layouts import (
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl.layouts import (
     BEAT_COUNT_BITS,
     CODE_BITS,
     STEP_COUNT_BITS,
@@ -23,8 +22,8 @@ from .layouts import (
     sequence_job_layout,
     writer_job_layout,
 )
-from .registers import ErrorCode
-from .serial_arithmetic import ConstantDivider, SerialMultiplier
+from seedlm.hdl.registers import ErrorCode
+from seedlm.hdl.serial_arithmetic import ConstantDivider, SerialMultiplier
 
 __all__ = ["Planner", "RegionCheck"]
 

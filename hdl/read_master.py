@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config, clog2
-from hdl import axi
-from hdl.layouts import beat_layout, request_layout, valid_only
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl import axi
+from seedlm.hdl.layouts import beat_layout, request_layout, valid_only
 
 __all__ = ["ReadMaster"]
 

@@ -8,9 +8,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import COEFFICIENT_BITS, Codec, signed_bits
-from hdl.delay import delay, register
-from hdl.shifter import choose, sign_extend
+from seedlm.golden.build import COEFFICIENT_BITS, Codec, signed_bits
+from seedlm.hdl.delay import delay, register
+from seedlm.hdl.shifter import choose, sign_extend
 
 __all__ = ["Reconstruction"]
 

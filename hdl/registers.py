@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from golden.params import Config
+from seedlm.golden.build import Config
 
 __all__ = [
     "ADDRESS_BITS", "CATEGORIES", "COUNTERS", "ERROR_BITS", "ErrorCode", "Access", "Field", "ID", "REGISTERS",

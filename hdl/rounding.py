@@ -6,11 +6,10 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, ValueLike, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config, clog2
-
-from .delay import register
-from .layouts import rounded_layout, rounding_layout, valid_only
-from .shifter import choose
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl.delay import register
+from seedlm.hdl.layouts import rounded_layout, rounding_layout, valid_only
+from seedlm.hdl.shifter import choose
 
 __all__ = ["Fp32Rounding"]
 

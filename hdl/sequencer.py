@@ -6,10 +6,10 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config, clog2
-from hdl.delay import register
-from hdl.layouts import CODE_BITS, sequence_job_layout
-from hdl.registers import ErrorCode
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl.delay import register
+from seedlm.hdl.layouts import CODE_BITS, sequence_job_layout
+from seedlm.hdl.registers import ErrorCode
 
 __all__ = ["Sequencer", "row_group_layout"]
 

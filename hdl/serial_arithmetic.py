@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import clog2
+from seedlm.golden.build import clog2
 
 __all__ = ["ConstantDivider", "SerialMultiplier"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
-from hdl.delay import register
+from seedlm.hdl.delay import register
 
 __all__ = ["LeftShifter", "choose", "sign_extend"]
 

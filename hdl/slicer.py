@@ -20,8 +20,8 @@ from amaranth.hdl import Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .delay import register
-from .layouts import valid_only
+from seedlm.hdl.delay import register
+from seedlm.hdl.layouts import valid_only
 
 __all__ = ["Slicer", "Visit", "schedule"]
 

@@ -6,10 +6,10 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config
-from hdl.beat_fifo import BeatFifo
-from hdl.bursts import BurstSplitter, check_burst
-from hdl.layouts import beat_layout, read_job_layout, request_layout, valid_only
+from seedlm.golden.build import Config
+from seedlm.hdl.beat_fifo import BeatFifo
+from seedlm.hdl.bursts import BurstSplitter, check_burst
+from seedlm.hdl.layouts import beat_layout, read_job_layout, request_layout, valid_only
 
 __all__ = ["ReadStreamer"]
 

@@ -7,20 +7,20 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
-from golden.params import Config
-from hdl import axi
-from hdl.activation_buffer import ActivationBuffer
-from hdl.collector import Collector, tag_layout
-from hdl.control import Control
-from hdl.delay import delay
-from hdl.gearbox import Gearbox
-from hdl.mac import MacArray
-from hdl.planner import Planner
-from hdl.read_master import ReadMaster
-from hdl.rounding import Fp32Rounding
-from hdl.sequencer import Sequencer
-from hdl.streamer import ReadStreamer
-from hdl.writer import ResultWriter
+from seedlm.golden.build import Config
+from seedlm.hdl import axi
+from seedlm.hdl.activation_buffer import ActivationBuffer
+from seedlm.hdl.collector import Collector, tag_layout
+from seedlm.hdl.control import Control
+from seedlm.hdl.delay import delay
+from seedlm.hdl.gearbox import Gearbox
+from seedlm.hdl.mac import MacArray
+from seedlm.hdl.planner import Planner
+from seedlm.hdl.read_master import ReadMaster
+from seedlm.hdl.rounding import Fp32Rounding
+from seedlm.hdl.sequencer import Sequencer
+from seedlm.hdl.streamer import ReadStreamer
+from seedlm.hdl.writer import ResultWriter
 
 __all__ = ["SeedLMAccelerator"]
 

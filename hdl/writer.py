@@ -6,12 +6,19 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.params import Config, clog2
-from hdl import axi
-from hdl.beat_fifo import BeatFifo
-from hdl.bursts import BurstSplitter
-from hdl.layouts import BEAT_COUNT_BITS, CODE_BITS, completion_layout, result_layout, valid_only, writer_job_layout
-from hdl.registers import ErrorCode
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl import axi
+from seedlm.hdl.beat_fifo import BeatFifo
+from seedlm.hdl.bursts import BurstSplitter
+from seedlm.hdl.layouts import (
+    BEAT_COUNT_BITS,
+    CODE_BITS,
+    completion_layout,
+    result_layout,
+    valid_only,
+    writer_job_layout,
+)
+from seedlm.hdl.registers import ErrorCode
 
 __all__ = ["ResultWriter", "burst_beats"]
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from golden.errors import SeedLMError
-from golden.files import FORMAT, RawTensor, TensorFile
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.packed import FORMAT
+from seedlm.golden.files.tensors import RawTensor, TensorFile
 
 __all__ = ["Checkpoint", "LlamaConfig", "Rope", "read_json"]
 

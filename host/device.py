@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.errors import SeedLMError
-from hdl.registers import ADDRESS_BITS, REGISTERS, register
+from seedlm.golden.errors import SeedLMError
+from seedlm.hdl.registers import ADDRESS_BITS, REGISTERS, register
 
 __all__ = ["Device", "DeviceTimeout"]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.errors import SeedLMError
-from golden.images import activation_image, parse_results, scale_image, weight_image
-from golden.matrix import PackedMatrix
-from golden.params import Config
-from hdl.registers import COUNTERS, ErrorCode, counter_registers, register
-from host.identity import check_identity
-from host.transport import Transport
+from seedlm.golden.build import Config
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.images import activation_image, parse_results, scale_image, weight_image
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.hdl.registers import COUNTERS, ErrorCode, counter_registers, register
+from seedlm.host.identity import check_identity
+from seedlm.host.transport import Transport
 
 __all__ = ["Accelerator", "AcceleratorError", "Matrix", "Outcome", "Vector"]
 

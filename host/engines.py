@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from golden.activations import groups
-from golden.errors import SeedLMError
-from golden.files import RawTensor
-from golden.matrix import PackedMatrix
-from golden.params import Codec
-from golden.product import Prepared, product
-from hdl.registers import ErrorCode
-from host.driver import Accelerator
-from host.traffic import Counted
+from seedlm.golden.activations import groups
+from seedlm.golden.build import Codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import Prepared, product
+from seedlm.hdl.registers import ErrorCode
+from seedlm.host.driver import Accelerator
+from seedlm.host.traffic import Counted
 
 __all__ = ["AcceleratorEngine", "Activations", "ApproximateEngine", "FloatEngine", "ReferenceEngine", "Usage"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from golden.errors import SeedLMError
-from golden.params import CODECS, Codec, Config, codec
-from hdl.registers import ID, VERSION_MAJOR, configuration_words, register
+from seedlm.golden.build import CODECS, Codec, Config, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.hdl.registers import ID, VERSION_MAJOR, configuration_words, register
 
 __all__ = ["check_identity", "read_config"]
 

@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from golden.errors import SeedLMError
-from host.checkpoint import EMBEDDING, HEAD, NORM, Checkpoint
-from host.rotary import frequencies, rotate, tables
+from seedlm.golden.errors import SeedLMError
+from seedlm.host.checkpoint import EMBEDDING, HEAD, NORM, Checkpoint
+from seedlm.host.rotary import frequencies, rotate, tables
 
 __all__ = ["Cache", "Engine", "Llama"]
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from host.checkpoint import Rope
+from seedlm.host.checkpoint import Rope
 
 __all__ = ["frequencies", "rotate", "tables"]
 

@@ -6,8 +6,8 @@ import codecs
 from pathlib import Path
 from typing import Protocol
 
-from golden.errors import SeedLMError
-from host.checkpoint import LlamaConfig
+from seedlm.golden.errors import SeedLMError
+from seedlm.host.checkpoint import LlamaConfig
 
 __all__ = ["ByteText", "Stream", "Text", "TokenizerText", "open_text"]
 

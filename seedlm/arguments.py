@@ -11,8 +11,8 @@ import math
 import tempfile
 from pathlib import Path
 
-from golden.errors import SeedLMError
-from golden.params import CODECS, Codec, Config, codec
+from seedlm.golden.build import CODECS, Codec, Config, codec
+from seedlm.golden.errors import SeedLMError
 
 __all__ = [
     "CODEC_HELP",

@@ -13,14 +13,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.params import CODECS, Codec, Config, codec
 from seedlm.arguments import CODEC_HELP, codec_argument
 from seedlm.bench_report import COMPARED, add_speedups, judge, markdown, shape_name
 from seedlm.console import Console, Progress, complain
+from seedlm.golden.build import CODECS, Codec, Config, codec
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
-    from sim.benchmark import Measurement, Readers
+    from seedlm.sim.benchmark import Measurement, Readers
 
 NAME = "bench"
 SUMMARY = "time the simulated accelerator on layer shapes, beside FP16"
@@ -142,8 +142,8 @@ class Bench:
 
     def run(self, save: Progress) -> None:
         """Measure everything into `rows`; `save(n)` is called with their number after each."""
-        from sim.accelerator import Accelerator
-        from sim.benchmark import Readers, product_beats
+        from seedlm.sim.accelerator import Accelerator
+        from seedlm.sim.benchmark import Readers, product_beats
 
         def beats(config: Config, rows: int, cols: int, products: int) -> int:
             return products * product_beats(config, rows, cols)
@@ -164,13 +164,13 @@ class Bench:
 
     def _by_controller(self) -> list[list[str]]:
         """The memories that one build serves, build by build."""
-        from sim.memory import memory
+        from seedlm.sim.memory import memory
 
         groups = itertools.groupby(self.memories, lambda name: memory(name).controller)
         return [list(group) for _, group in groups]
 
     def _one(self, device, readers: Readers, rows: int, cols: int, products: int, advance: Progress) -> None:
-        from sim.benchmark import measure
+        from seedlm.sim.benchmark import measure
 
         m: Measurement = measure(device, rows, cols, seed=self.seed, products=products, advance=advance)
         row = m.record(readers.efficiency(m.memory, m.data_beats))
@@ -211,8 +211,8 @@ def _report(bench: Bench, command: str) -> dict:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from golden.files import atomic_path
     from seedlm.bench_pictures import draw
+    from seedlm.golden.files.atomic import atomic_path
 
     shapes = args.shape or list(QUICK_SHAPES if args.quick else SHAPES)
     codecs = args.codec or [CODECS[name] for name in (QUICK_CODECS if args.quick else CODECS)]
@@ -236,7 +236,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     bench.run(save)
     if not args.shape:
-        from sim.speed import speed
+        from seedlm.sim.speed import speed
 
         console.hint("simulation speed")
         report["simulation_speed"] = speed(seed=args.seed)

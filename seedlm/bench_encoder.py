@@ -7,13 +7,13 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.params import CODECS, Codec
 from seedlm.arguments import CODEC_HELP, codec_argument, positive
 from seedlm.console import Console
+from seedlm.golden.build import CODECS, Codec
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
-    from encoder.problem import Problem
+    from seedlm.encoder.seed.problem import Problem
 
 NAME = "bench-encoder"
 SUMMARY = "time the search engines, beside a plain exhaustive search"
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _problem(codec: Codec, blocks, encoder: str) -> Problem:
     import numpy as np
 
-    from encoder.problem import Problem
+    from seedlm.encoder.seed.problem import Problem
 
     unit = None
     if codec.row_scales:
@@ -71,8 +71,8 @@ def measure(codec: Codec, blocks: int, rounds: int, jobs: int | None, console: C
     """
     import numpy as np
 
-    from encoder.engines import make_engine
-    from encoder.exhaustive import ExhaustiveSearch
+    from seedlm.encoder.seed.engines import make_engine
+    from seedlm.encoder.seed.exhaustive import ExhaustiveSearch
 
     weights = np.random.default_rng(SEED).normal(0, SIGMA, (blocks, codec.C))
     bias = int(np.floor(np.log2(SIGMA))) if not codec.row_scales else 0
@@ -122,7 +122,7 @@ def measure(codec: Codec, blocks: int, rounds: int, jobs: int | None, console: C
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from encoder.pool import cores
+    from seedlm.encoder.pool import cores
 
     codecs = args.codec or [CODECS["seedlm4"], CODECS["seedlm3"]]
     for codec in codecs:

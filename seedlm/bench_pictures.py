@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.files import atomic_path
-from golden.params import codec
 from seedlm.bench_report import COMPARED, shape_name
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from golden.errors import SeedLMError
 from seedlm import (
     __version__,
     bench,
@@ -32,6 +31,7 @@ from seedlm import (
     vivado,
 )
 from seedlm.console import Console, complain
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["guarded", "main", "parser"]
 

@@ -12,17 +12,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.params import DEFAULT_CODEC, Codec
 from seedlm.arguments import CODEC_HELP, codec_argument, exp_bias_argument, positive, require_new, require_writable
 from seedlm.console import Console, by, human_bytes, human_time
+from seedlm.golden.build import DEFAULT_CODEC, Codec
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from golden.files import RawTensor
-    from seedlm.sources import Source
-    from seedlm.workspace import Workspace
+    from seedlm.encoder.workspace import Workspace
+    from seedlm.golden.files.sources import Source
+    from seedlm.golden.files.tensors import RawTensor
 
 DEFAULT_ENCODER = "optimal"
 # Fewer blocks than this are done before the processes of a pool have started.
@@ -151,7 +151,7 @@ def _importance(path: Path | None, codec: Codec, source: Source) -> dict[str, np
     """The vectors of an importance file, checked: float64 by tensor name."""
     import numpy as np
 
-    from golden.files import TensorFile
+    from seedlm.golden.files.tensors import TensorFile
 
     if path is None:
         return {}
@@ -179,7 +179,7 @@ def _importance(path: Path | None, codec: Codec, source: Source) -> dict[str, np
 
 def tasks(args: argparse.Namespace, source: Source) -> list[Task]:
     """What is to be done, without having looked at any weight."""
-    from encoder.units import slices
+    from seedlm.encoder.units import slices
 
     importance = _importance(args.importance, args.codec, source)
     out = []
@@ -193,7 +193,7 @@ def tasks(args: argparse.Namespace, source: Source) -> list[Task]:
 
 def _prepare(args: argparse.Namespace, plan: list[Task], console: Console) -> str:
     """Look at all weights: sets each task's exponent bias; the digest of all that decides on the result."""
-    from encoder.units import code_digest, prepare
+    from seedlm.encoder.units import code_digest, prepare
 
     digest = hashlib.blake2b(digest_size=16)
 
@@ -213,9 +213,9 @@ def _encode(args: argparse.Namespace, plan: list[Task], work: Workspace, console
     """Encode what is not finished yet; (units, blocks) that were."""
     import numpy as np
 
-    from encoder.pool import cores, encode_here, encode_in_processes
-    from encoder.units import Unit, code_digest
-    from golden.files import RawTensor
+    from seedlm.encoder.pool import cores, encode_here, encode_in_processes
+    from seedlm.encoder.units import Unit, code_digest
+    from seedlm.golden.files.tensors import RawTensor
 
     todo = []
     found = found_blocks = 0
@@ -241,7 +241,7 @@ def _encode(args: argparse.Namespace, plan: list[Task], work: Workspace, console
     if not todo:
         results: Iterator = iter(())
     elif args.cluster == "dask":
-        from encoder.cluster import encode_on_dask
+        from seedlm.encoder.cluster import encode_on_dask
 
         results = encode_on_dask(queue, args.scheduler)
     elif jobs > 1 and len(todo) > 1 and (args.jobs or blocks >= WORTH_PROCESSES):
@@ -263,8 +263,9 @@ def _write(args: argparse.Namespace, source: Source, plan: list[Task], work: Wor
     """Put the finished units together: shards, index, other files. Returns the tensors' reports."""
     import numpy as np
 
-    from golden.files import RawTensor, TensorInfo, write_stored
-    from seedlm.sources import write_index
+    from seedlm.golden.files.packed import TensorInfo, write_stored
+    from seedlm.golden.files.sources import write_index
+    from seedlm.golden.files.tensors import RawTensor
 
     if source.folder:
         args.output.mkdir(exist_ok=True)
@@ -308,7 +309,7 @@ def _write(args: argparse.Namespace, source: Source, plan: list[Task], work: Wor
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.sources import open_source, require_output
+    from seedlm.golden.files.sources import open_source, require_output
 
     if args.scheduler and not args.cluster:
         raise SeedLMError("--scheduler needs --cluster dask")
@@ -321,7 +322,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     require_output(args.output, source)
     require_writable(args.output.parent / f".{args.output.name}.tmp")  # the work folder goes here
 
-    from seedlm.workspace import Workspace
+    from seedlm.encoder.workspace import Workspace
 
     started = time.perf_counter()
     plan = tasks(args, source)
@@ -403,8 +404,8 @@ def _speed(args: argparse.Namespace, plan: list[Task], weighted: bool) -> float:
     """Seconds of one processor per block, measured on a few rows of the largest tensor."""
     from dataclasses import replace
 
-    from encoder.units import Unit, encode_unit
-    from golden.files import RawTensor
+    from seedlm.encoder.units import Unit, encode_unit
+    from seedlm.golden.files.tensors import RawTensor
 
     some = [t for t in plan if (t.importance is not None) == weighted]
     task = max(some, key=lambda t: t.weights)
@@ -417,7 +418,7 @@ def _speed(args: argparse.Namespace, plan: list[Task], weighted: bool) -> float:
     importance = None if task.importance is None else task.importance[:cols]
     bias = 0
     if not (task.codec.is_fp16 or task.codec.row_scales):
-        from encoder.matrix import exponent_bias
+        from seedlm.encoder.matrix import exponent_bias
 
         bias = exponent_bias(w) if args.exp_bias == "auto" else args.exp_bias
     unit = Unit(RawTensor.from_array(w), task.codec, args.encoder, bias, importance, threads=1)
@@ -429,8 +430,8 @@ def _speed(args: argparse.Namespace, plan: list[Task], weighted: bool) -> float:
 
 def _plan(args: argparse.Namespace, console: Console) -> int:
     """Say what would be done."""
-    from encoder.pool import cores
-    from seedlm.sources import open_source
+    from seedlm.encoder.pool import cores
+    from seedlm.golden.files.sources import open_source
 
     source = open_source(args.input)
     plan = tasks(args, source)

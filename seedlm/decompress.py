@@ -7,12 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
 from seedlm.arguments import DTYPES, PACKED_HELP, dtype_argument
 from seedlm.console import Console, human_bytes
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
-    from golden.files import PackedFile, RawTensor
+    from seedlm.golden.files.packed import PackedFile
+    from seedlm.golden.files.tensors import RawTensor
 
 NAME = "decompress"
 SUMMARY = "expand a packed model to plain tensors"
@@ -44,7 +45,7 @@ def _expand(file: PackedFile, dtype: str, advance) -> dict[str, RawTensor]:
     """The compressed tensors of a file as plain ones."""
     import numpy as np
 
-    from golden.files import RawTensor
+    from seedlm.golden.files.tensors import RawTensor
 
     out = {}
     for name, info in file.tensors.items():
@@ -59,8 +60,8 @@ def _expand(file: PackedFile, dtype: str, advance) -> dict[str, RawTensor]:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from golden.files import write_tensors
-    from seedlm.sources import atomic_folder, open_packed_source, require_output, write_index
+    from seedlm.golden.files.sources import atomic_folder, open_packed_source, require_output, write_index
+    from seedlm.golden.files.tensors import write_tensors
 
     model = open_packed_source(args.file)
     folder = model.source.folder

@@ -9,9 +9,9 @@ import textwrap
 import time
 from pathlib import Path
 
-from golden.params import CODECS, DEFAULT_CODEC
 from seedlm.cli import guarded, parser
 from seedlm.console import Console
+from seedlm.golden.build import CODECS, DEFAULT_CODEC
 
 TOP = Path(__file__).resolve().parent.parent
 MODEL_DIR = Path("models/tiny-python")
@@ -45,8 +45,8 @@ def large(memory: str) -> dict:
     """A product of `LARGE` x `LARGE` random words, too many to compress here; its report."""
     import numpy as np
 
-    from golden.matrix import PackedMatrix
-    from golden.product import product
+    from seedlm.golden.matrix import PackedMatrix
+    from seedlm.golden.product import product
     from seedlm.simulate import measure, print_report
 
     rng = np.random.default_rng(1)

@@ -49,8 +49,8 @@ def _path(path) -> str:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     # after parsing: the hardware takes a moment to import
-    from build import estimate as work
-    from build import parts, reports
+    from seedlm.build import estimate as work
+    from seedlm.build import parts, reports
 
     part = parts.part(args.part or parts.DEFAULT_PART)
     config = build_config(args)

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.params import CODECS, Codec
 from seedlm.arguments import CODEC_HELP, codec_argument, positive, require_writable
 from seedlm.console import Console
+from seedlm.golden.build import CODECS, Codec
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from host.checkpoint import Checkpoint
-    from host.llama import Engine
+    from seedlm.host.checkpoint import Checkpoint
+    from seedlm.host.llama import Engine
 
 NAME = "evaluate"
 SUMMARY = "measure a language model's quality under every codec"
@@ -112,8 +112,8 @@ class Errors:
 
 def engine_of(variant: Variant, checkpoint: Checkpoint, exact: bool, console: Console) -> tuple[Engine, dict]:
     """What multiplies, and the figures of its weights."""
-    from encoder.block_float import block_float, block_float_bits
-    from host.engines import ApproximateEngine, ReferenceEngine
+    from seedlm.encoder.block_float import block_float, block_float_bits
+    from seedlm.host.engines import ApproximateEngine, ReferenceEngine
     from seedlm.packed_model import open_packed
 
     errors, bits = Errors(), 0.0
@@ -163,12 +163,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         if path is not None:
             require_writable(path)
 
-    from golden.files import atomic_path
-    from host.checkpoint import Checkpoint
-    from host.engines import FloatEngine
-    from host.llama import Llama
-    from host.text import open_text
-    from seedlm.quality import Predictions, Quality, windows
+    from seedlm.golden.files.atomic import atomic_path
+    from seedlm.host.checkpoint import Checkpoint
+    from seedlm.host.engines import FloatEngine
+    from seedlm.host.llama import Llama
+    from seedlm.host.quality import Predictions, Quality, windows
+    from seedlm.host.text import open_text
 
     if args.picture is not None:
         if args.picture.suffix not in (".png", ".svg", ".pdf"):
@@ -263,7 +263,7 @@ def _figure():
 
 def _draw(report: dict, path: Path) -> None:
     """Bits per weight against bits per byte and against the divergence."""
-    from golden.files import atomic_path
+    from seedlm.golden.files.atomic import atomic_path
 
     figure = _figure()(figsize=(10, 4.5), layout="constrained")
     wanted = (("bits_per_byte", "bits per byte of held-out text"), ("kl_bits_per_token", "KL divergence, bits/token"))

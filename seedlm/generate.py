@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.params import DEFAULT_CODEC
 from seedlm.arguments import CODEC_HELP, codec_argument, positive
 from seedlm.console import Console
+from seedlm.golden.build import DEFAULT_CODEC
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from host.checkpoint import Checkpoint
-    from host.engines import Usage
-    from host.llama import Llama
-    from host.sampling import Sampler
-    from sim.memory import Memory
+    from seedlm.host.checkpoint import Checkpoint
+    from seedlm.host.engines import Usage
+    from seedlm.host.llama import Llama
+    from seedlm.host.sampling import Sampler
+    from seedlm.sim.memory import Memory
 
 NAME = "run"
 SUMMARY = "let a language model write, on the reference or on the simulated accelerator"
@@ -139,9 +139,9 @@ def generate(model: Llama, prompt: list[int], count: int, sampler: Sampler, into
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from host.checkpoint import Checkpoint
-    from host.engines import AcceleratorEngine, FloatEngine, ReferenceEngine
-    from host.text import open_text
+    from seedlm.host.checkpoint import Checkpoint
+    from seedlm.host.engines import AcceleratorEngine, FloatEngine, ReferenceEngine
+    from seedlm.host.text import open_text
     from seedlm.packed_model import open_packed
 
     checkpoint = Checkpoint(args.model)
@@ -163,8 +163,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.engine == "reference":
         return _write(args, console, checkpoint, text, ReferenceEngine(packed.__getitem__, packed.weights), prompt)
 
-    from golden.params import Config
-    from sim.accelerator import Accelerator
+    from seedlm.golden.build import Config
+    from seedlm.sim.accelerator import Accelerator
 
     console.hint("preparing the simulation (compiled once for each codec, then kept)")
     with Accelerator(Config(codec=args.codec), memory=args.memory) as accelerator:
@@ -176,8 +176,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt: list[int],
            memory: Memory | None = None) -> int:  # fmt: skip
     """Generate, show the text as it comes, report."""
-    from host.llama import Llama
-    from host.sampling import Sampler
+    from seedlm.host.llama import Llama
+    from seedlm.host.sampling import Sampler
 
     shown = False
 
@@ -228,8 +228,8 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
 
 def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console: Console) -> dict:
     """Cycles per token, and what they mean beside binary16 weights."""
-    from golden.params import CODECS
-    from seedlm.timing import decode_step, layer_products
+    from seedlm.golden.build import CODECS
+    from seedlm.sim.timing import decode_step, layer_products
 
     steps = out.usage[1:]
     cost: dict = {

@@ -55,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     import numpy as np
 
-    from build.bringup import MANIFEST, write_images
-    from golden.files import load_npy
-    from seedlm.sources import open_packed_source
+    from seedlm.build.bringup import MANIFEST, write_images
+    from seedlm.golden.files.npy import load_npy
+    from seedlm.golden.files.sources import open_packed_source
 
     matrix = open_packed_source(args.file).matrix(args.tensor)
     config = build_config(args, matrix.codec)

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from golden.files import FORMAT, VERSION
-    from seedlm.sources import open_packed_source
+    from seedlm.golden.files.packed import FORMAT, VERSION
+    from seedlm.golden.files.sources import open_packed_source
 
     model = open_packed_source(args.file)
     tensors: dict[str, dict] = {}

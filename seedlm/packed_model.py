@@ -9,15 +9,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import encoder
-from encoder import compress_matrix
-from golden.errors import SeedLMError
-from golden.files import PackedFile, write_packed
-from golden.matrix import PackedMatrix
-from golden.params import Codec
-from host.checkpoint import Checkpoint
 from seedlm.console import Console
-from sim.cache import cache_folder, cached, digest
+from seedlm.encoder import compress_matrix
+from seedlm.encoder.units import code_digest
+from seedlm.golden.build import Codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.cache import cache_folder, cached, digest
+from seedlm.golden.files.packed import PackedFile, write_packed
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.host.checkpoint import Checkpoint
 
 __all__ = ["PackedModel", "open_packed"]
 
@@ -67,8 +67,7 @@ def _checksum(path: Path) -> str:
 
 def _key(checkpoint: Checkpoint, codec: Codec, search: str) -> str:
     """Hash of everything that decides the packed file: the weights, codec, encoder and its program."""
-    program = [path.read_bytes() for path in sorted(Path(encoder.__file__).parent.glob("*.py"))]
-    parts: list[object] = [codec.name, search, *program]
+    parts: list[object] = [codec.name, search, code_digest()]
     for name, tensor in checkpoint.linear.items():
         h = hashlib.sha256()
         for start in range(0, len(tensor.data), CHUNK):

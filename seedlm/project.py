@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.params import CODECS, Codec
 from seedlm.arguments import CODEC_HELP, codec_argument
 from seedlm.console import Console, human_bytes
+from seedlm.golden.build import CODECS, Codec
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
-    from golden.params import Config
-    from host.checkpoint import LlamaConfig
-    from seedlm.timing import Products, Step
+    from seedlm.golden.build import Config
+    from seedlm.host.checkpoint import LlamaConfig
+    from seedlm.sim.timing import Products, Step
 
 NAME = "project"
 SUMMARY = "project a large model's speed from measured layer shapes"
@@ -78,7 +78,7 @@ def model_config(name: str) -> LlamaConfig:
     SeedLMError
         No such model and no such file, or not a Llama's.
     """
-    from host.checkpoint import LlamaConfig, read_json
+    from seedlm.host.checkpoint import LlamaConfig, read_json
 
     known = {known.lower(): config for known, config in MODELS.items()}
     if name.lower() in known:
@@ -104,7 +104,7 @@ def memory_bytes(config: Config, products: list[Products]) -> int:
 
 def figures(step: Step, codec: Codec, clock_mhz: float, products: list[Products]) -> dict:
     """The report for one codec."""
-    from golden.params import Config
+    from seedlm.golden.build import Config
 
     config = Config(codec=codec)
     size = memory_bytes(config, products)
@@ -129,8 +129,8 @@ def figures(step: Step, codec: Codec, clock_mhz: float, products: list[Products]
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.timing import decode_step, layer_products
-    from sim.memory import memory
+    from seedlm.sim.memory import memory
+    from seedlm.sim.timing import decode_step, layer_products
 
     started = time.perf_counter()
     config, which = model_config(args.model), memory(args.memory)
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _address_bits() -> int:
-    from golden.params import Config
+    from seedlm.golden.build import Config
 
     return Config().addr_bits
 

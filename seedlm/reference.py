@@ -37,9 +37,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     import numpy as np
 
-    from golden.files import load_npy, save_npy
-    from golden.product import product
-    from seedlm.sources import open_packed_source
+    from seedlm.golden.files.npy import load_npy, save_npy
+    from seedlm.golden.files.sources import open_packed_source
+    from seedlm.golden.product import product
 
     matrix = open_packed_source(args.file).matrix(args.tensor)
     x = load_npy(args.x, np.float16, matrix.cols)

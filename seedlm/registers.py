@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     # after parsing: the hardware takes a moment to import
-    from build.outputs import write_if_changed
-    from hdl import registers
+    from seedlm.build.outputs import write_if_changed
+    from seedlm.hdl import registers
 
     text = registers.c_header() if args.format == "c" else registers.markdown()
     changed = None

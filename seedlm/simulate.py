@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host.traffic import Counted
 from seedlm.arguments import PACKED_HELP, require_writable, scale_argument
 from seedlm.console import Console, by, complain, human_bytes, stacked_bar
+from seedlm.host.traffic import Counted
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from golden.matrix import PackedMatrix
-    from golden.params import Config
-    from hdl.registers import ErrorCode
-    from sim.memory import Memory
+    from seedlm.golden.build import Config
+    from seedlm.golden.matrix import PackedMatrix
+    from seedlm.hdl.registers import ErrorCode
+    from seedlm.sim.memory import Memory
 
 NAME = "sim"
 SUMMARY = "multiply on the simulated accelerator, compare with the reference"
@@ -107,7 +107,7 @@ class Measured(Counted):
 
     def report(self, expected: np.ndarray) -> dict:
         """The figures by name, and how many of the outputs have the bits of `expected`."""
-        from hdl.registers import CATEGORIES, ErrorCode
+        from seedlm.hdl.registers import CATEGORIES, ErrorCode
 
         equal = int((self.y.view("u4") == expected.view("u4")).sum())
         if self.code not in (ErrorCode.NONE, ErrorCode.NONFINITE):
@@ -158,9 +158,9 @@ def measure(
     SeedLMError
         The simulation cannot be built, or the accelerator broke a rule of its bus.
     """
-    from golden.files import atomic_path
-    from golden.params import Config
-    from sim.accelerator import Accelerator
+    from seedlm.golden.build import Config
+    from seedlm.golden.files.atomic import atomic_path
+    from seedlm.sim.accelerator import Accelerator
 
     config = Config(codec=matrix.codec)
     console.hint("preparing the simulation (compiled once for each codec, then kept)")
@@ -217,9 +217,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     import numpy as np
 
-    from golden.files import load_npy, save_npy
-    from golden.product import product
-    from seedlm.sources import open_packed_source
+    from seedlm.golden.files.npy import load_npy, save_npy
+    from seedlm.golden.files.sources import open_packed_source
+    from seedlm.golden.product import product
 
     matrix = open_packed_source(args.file).matrix(args.tensor)
     if args.x is None:

@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden.errors import SeedLMError
-from golden.params import Codec, codec
 from seedlm.arguments import CODEC_HELP, codec_argument, positive, require_writable
 from seedlm.console import Console, by
+from seedlm.golden.build import Codec, codec
+from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,8 +96,8 @@ def _sources(args: argparse.Namespace) -> dict[str, np.ndarray]:
         rows = -(-args.blocks * min(SIZES) // COLUMNS) * 4
         w = np.random.default_rng(SEED).normal(0, SIGMA, (rows, COLUMNS))
         return {f"Gaussian {COLUMNS} columns": w.astype(np.float32)}
-    from encoder.matrix import check_finite
-    from seedlm.sources import open_source
+    from seedlm.encoder.matrix import check_finite
+    from seedlm.golden.files.sources import open_source
 
     source = open_source(args.model)
     possible = {n: t for _, n, t in source.tensors() if t.is_float and len(t.shape) == 2 and all(t.shape)}
@@ -154,8 +154,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     import numpy as np
 
-    from encoder import compress_matrix, relative_error
-    from encoder.block_float import block_float, block_float_bits
+    from seedlm.encoder import compress_matrix, relative_error
+    from seedlm.encoder.block_float import block_float, block_float_bits
 
     sources = _sources(args)
     results = []
@@ -227,7 +227,7 @@ def draw(rows: list[dict], path: Path) -> None:
     import matplotlib
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-    from golden.files import atomic_path
+    from seedlm.golden.files.atomic import atomic_path
 
     names = list(dict.fromkeys(r["weights"] for r in rows))
     with matplotlib.rc_context({"svg.hashsalt": "seedlm", "font.size": 9}):

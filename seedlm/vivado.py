@@ -6,9 +6,9 @@ import argparse
 import shlex
 from pathlib import Path
 
-from golden.errors import SeedLMError
 from seedlm.arguments import add_build_arguments, build_config
 from seedlm.console import Console, complain
+from seedlm.golden.errors import SeedLMError
 
 NAME = "vivado"
 SUMMARY = "write (and run) a Vivado flow: out-of-context, IP core, or a system for a board"
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _report(project, console: Console) -> dict:
     """Print and return the reports of the last stage; empty for the flow that has none."""
-    from build import parts, reports, vivado
+    from seedlm.build import parts, reports, vivado
 
     if project.flow == "ip":
         return {}
@@ -98,7 +98,7 @@ def _report(project, console: Console) -> dict:
 
 def _earlier(args: argparse.Namespace, console: Console) -> int:
     """Report what is in the directory, made with whatever arguments."""
-    from build import vivado
+    from seedlm.build import vivado
 
     if args.flow == "ip":
         raise SeedLMError("the flow ip has no reports")
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     config = build_config(args)
 
     # after the checks: the hardware takes a moment to import
-    from build import vivado
+    from seedlm.build import vivado
 
     project = vivado.write_project(
         args.flow, config, args.out, part_name=args.part, period_ns=args.period, board=args.board,
@@ -158,7 +158,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _run(project, report: dict, console: Console) -> int:
-    from build import vivado
+    from seedlm.build import vivado
 
     console.hint(f"running Vivado, its output is in {project.out / vivado.LOG}")
     done = vivado.run(project)

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from amaranth.hdl import Elaboratable
 
-import golden
-import hdl
-from golden.params import Config
-from host.driver import Accelerator as Driver
-
-from .convert import remembered_verilog_text
-from .memory import Memory
-from .simulation import Simulation
+from seedlm import golden, hdl
+from seedlm.build.convert import remembered_verilog_text
+from seedlm.golden.build import Config
+from seedlm.host.driver import Accelerator as Driver
+from seedlm.sim.memory import Memory
+from seedlm.sim.simulation import Simulation
 
 __all__ = ["Accelerator", "Transport", "accelerator_verilog", "simulate"]
 
@@ -48,12 +46,11 @@ def accelerator_verilog(config: Config) -> str:
     """Verilog of the accelerator of `config`; elaborated once for each state of the sources."""
 
     def make() -> Elaboratable:
-        from hdl.top import SeedLMAccelerator  # slow to import, and not needed where the cache has the text
+        from seedlm.hdl.top import SeedLMAccelerator  # slow to import, and not needed where the cache has the text
 
         return SeedLMAccelerator(config)
 
-    folders = [Path(package.__path__[0]) for package in (golden, hdl)]
-    return remembered_verilog_text(make, "SeedLMAccelerator", parameters=config, sources=folders)
+    return remembered_verilog_text(make, "SeedLMAccelerator", parameters=config, sources=(golden, hdl))
 
 
 class Accelerator(Driver):

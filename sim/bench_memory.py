@@ -1,6 +1,6 @@
 """What a bare reader gets from the DDR3 model, beside the figures the model is validated against.
 
-Run it as ``python -m sim.bench_memory``.
+Run it as ``python -m seedlm.sim.bench_memory``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from .memory import DDR3, IDEAL, LITEDRAM, Memory
-from .simulation import Simulation, reader_verilog
+from seedlm.sim.memory import DDR3, IDEAL, LITEDRAM, Memory
+from seedlm.sim.simulation import Simulation, reader_verilog
 
 __all__ = ["CASES", "LITEDRAM_CASES", "Case", "Reader", "Reading", "run_case"]
 
@@ -100,7 +100,7 @@ def run_case(case: Case, beats: int = 200_000) -> tuple[Reading, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sim.bench_memory", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m seedlm.sim.bench_memory", description=__doc__.splitlines()[0])
     parser.add_argument("--beats", type=int, default=500_000, help="beats to read in each case (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--litedram", action="store_true", help="LiteDRAM's controller instead of the model")

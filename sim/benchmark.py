@@ -14,17 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.images import parse_results, scale_image
-from golden.matrix import PackedMatrix, default_scale
-from golden.params import Config
-from golden.product import product
-from golden.words import from_bytes
-from hdl.registers import CATEGORIES, ErrorCode
-from host.traffic import Counted
-
-from .accelerator import Accelerator
-from .bench_memory import Reader
-from .memory import memory as named_memory
+from seedlm.golden.build import Config
+from seedlm.golden.images import parse_results, scale_image
+from seedlm.golden.matrix import PackedMatrix, default_scale
+from seedlm.golden.product import product
+from seedlm.golden.words import from_bytes
+from seedlm.hdl.registers import CATEGORIES, ErrorCode
+from seedlm.host.traffic import Counted
+from seedlm.sim.accelerator import Accelerator
+from seedlm.sim.bench_memory import Reader
+from seedlm.sim.memory import memory as named_memory
 
 __all__ = [
     "CHECK_ALL", "SAMPLE", "Measurement", "RandomMatrix", "Readers", "measure", "product_beats", "sample",

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from unittest import mock
 
-from .cache import cached, digest
-from .verilator import ToolError
+from seedlm.golden.files.cache import cached, digest
+from seedlm.sim.verilator import ToolError
 
 __all__ = ["MODULE", "PACKAGES", "litedram_verilog"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from golden.errors import SeedLMError
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["DDR3", "IDEAL", "LITEDRAM", "MEMORIES", "Memory", "memory"]
 

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.errors import SeedLMError
-
-from . import verilator
-from .memory import Memory
-from .memory import memory as named_memory
+from seedlm.golden.errors import SeedLMError
+from seedlm.sim import verilator
+from seedlm.sim.memory import Memory
+from seedlm.sim.memory import memory as named_memory
 
 __all__ = ["BusError", "Simulation", "SimulationError", "Timeout", "build_system", "reader_verilog"]
 
@@ -108,7 +107,7 @@ def _controller(name: str, bus_bits: int) -> dict[str, str]:
         raise SimulationError(f"unknown memory controller {name!r}: expected ddr3 or litedram")
     if bus_bits != 512:
         raise SimulationError(f"LiteDRAM is generated with a bus of 512 bits, not {bus_bits}")
-    from .litedram import litedram_verilog
+    from seedlm.sim.litedram import litedram_verilog
 
     return {"core.v": litedram_verilog(), "litedram.sv": (FOLDER / "litedram.sv").read_text()}
 

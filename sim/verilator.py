@@ -22,9 +22,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from golden.errors import SeedLMError
-
-from .cache import cached, digest
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.cache import cached, digest
 
 __all__ = ["PREFIX", "Spec", "ToolError", "build", "compiler", "verilator_root"]
 

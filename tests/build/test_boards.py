@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from build.boards import BOARDS, FILL_IN, VC707, Xc7v585tTemplate, board, board_for_part
-from build.mig import project
-from build.parts import PARTS, part
-from golden.errors import SeedLMError
+from seedlm.build.boards import BOARDS, FILL_IN, VC707, Xc7v585tTemplate, board, board_for_part
+from seedlm.build.mig import project
+from seedlm.build.parts import PARTS, part
+from seedlm.golden.errors import SeedLMError
 
 PIN = re.compile(r"[A-Z]{1,2}\d{1,2}")
 

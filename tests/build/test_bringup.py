@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build.bringup import write_images
-from golden.errors import SeedLMError
-from golden.files import write_packed
-from golden.images import parse_results, words_from_image
-from golden.matrix import PackedMatrix
-from golden.params import Config, codec
-from golden.product import product
-from hdl.registers import REGISTERS, register
+from seedlm.build.bringup import write_images
 from seedlm.cli import main
+from seedlm.golden.build import Config, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.packed import write_packed
+from seedlm.golden.images import parse_results, words_from_image
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.hdl.registers import REGISTERS, register
 
 SEED = 20240907
 

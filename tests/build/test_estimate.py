@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from build import baselines, synthesis
-from build.baselines import NAMES, TOLERANCE, differences, load
-from build.estimate import CANNOT_KNOW, estimate
-from golden.errors import SeedLMError
-from golden.params import Config, codec
+from seedlm.build import baselines, synthesis
+from seedlm.build.baselines import NAMES, TOLERANCE, differences, load
+from seedlm.build.estimate import CANNOT_KNOW, estimate
+from seedlm.golden.build import Config, codec
+from seedlm.golden.errors import SeedLMError
 from tests.seedlm.conftest import Ran
 
 FAST = ("lane:seedlm4", "lane:seedlm4r")  # about 15 s of processor time each, also for the netlist's simulation
@@ -24,7 +24,7 @@ def config(name):
 
 @pytest.mark.parametrize("name", names)
 def test_against_the_baseline(name):
-    """No more and no less than before; `python -m build.baselines NAME` accepts a change."""
+    """No more and no less than before; `python -m seedlm.build.baselines NAME` accepts a change."""
     expected = load()
     assert expected["yosys"] == synthesis.version(), "the baselines are of another Yosys: write them anew"
     assert differences(baselines.figures(name), expected["figures"][name]) == []

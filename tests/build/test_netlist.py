@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from build.netlist import Counts, Depth, Netlist
-from golden.errors import SeedLMError
+from seedlm.build.netlist import Counts, Depth, Netlist
+from seedlm.golden.errors import SeedLMError
 
 INPUTS = {
     "FDRE": ("C", "CE", "D", "R"), "LUT2": ("I0", "I1"), "LUT6": tuple(f"I{n}" for n in range(6)), "INV": ("I",),

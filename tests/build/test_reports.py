@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from build import reports
-from build.parts import PARTS
-from golden.errors import SeedLMError
+from seedlm.build import reports
+from seedlm.build.parts import PARTS
+from seedlm.golden.errors import SeedLMError
 
 SAMPLES = Path(__file__).parent / "reports"
 

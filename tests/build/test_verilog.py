@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from golden.params import Config, codec
+from seedlm.golden.build import Config, codec
 from tests.seedlm.conftest import Ran
 
 # Small, so that a conversion takes seconds.

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from build import vivado
-from golden.errors import SeedLMError
-from golden.params import Config, codec
+from seedlm.build import vivado
 from seedlm.cli import main
+from seedlm.golden.build import Config, codec
+from seedlm.golden.errors import SeedLMError
 from tests.seedlm.conftest import command, environment
 
 HERE = Path(__file__).parent

@@ -24,8 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
-from encoder.problem import Best, Problem
-from golden.params import TAPS
+from seedlm.encoder.seed.problem import Best, Problem
+from seedlm.golden.build import TAPS
 
 __all__ = ["brute_force"]
 

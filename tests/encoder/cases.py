@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from encoder.geometry import centred
-from encoder.problem import Problem
-from golden.params import Codec, codec
+from seedlm.encoder.seed.geometry import centred
+from seedlm.encoder.seed.problem import Problem
+from seedlm.golden.build import Codec, codec
 
 
 def bfloat16(x: np.ndarray) -> np.ndarray:

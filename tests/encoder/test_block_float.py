@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from encoder.block_float import block_float, block_float_bits
-from golden.errors import SeedLMError
+from seedlm.encoder.block_float import block_float, block_float_bits
+from seedlm.golden.errors import SeedLMError
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from encoder.engines import make_engine
-from encoder.exhaustive import ExhaustiveSearch
-from encoder.problem import Problem
-from golden.lfsr import step, v_matrix
-from golden.params import codec
-from golden.words import pack, unpack, weights_int
+from seedlm.encoder.seed.engines import make_engine
+from seedlm.encoder.seed.exhaustive import ExhaustiveSearch
+from seedlm.encoder.seed.problem import Problem
+from seedlm.golden.build import codec
+from seedlm.golden.lfsr import step, v_matrix
+from seedlm.golden.words import pack, unpack, weights_int
 from tests.encoder.cases import literal_quantise, mixed_blocks, mixed_problem
 
 NUMBA = find_spec("numba") is not None

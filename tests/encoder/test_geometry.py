@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from encoder.geometry import centred, fit, orthonormal, project
-from encoder.quantise import quantise
-from golden.lfsr import v_matrices
-from golden.params import CODECS, codec
+from seedlm.encoder.seed.geometry import centred, fit, orthonormal, project
+from seedlm.encoder.seed.quantise import quantise
+from seedlm.golden.build import CODECS, codec
+from seedlm.golden.lfsr import v_matrices
 from tests.encoder.cases import literal_quantise
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from encoder import compress_matrix, encode_blocks, relative_error
-from encoder.matrix import exponent_bias
-from encoder.rows import RowSearch, encode_rows
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import codec
+from seedlm.encoder import compress_matrix, encode_blocks, relative_error
+from seedlm.encoder.matrix import exponent_bias
+from seedlm.encoder.seed.rows import RowSearch, encode_rows
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
 
 
 @pytest.mark.parametrize(("name", "encoder", "sigma", "rows", "low", "high"), [
@@ -46,8 +46,8 @@ def test_padding_columns_and_chunks(rng, monkeypatch):
     assert np.array_equal(words.reshape(7, 2), m.words)
     assert err.sum() == pytest.approx(np.ldexp(((padded - m_padded(m)) ** 2).sum(), -2 * m.exp_bias))
     calls = []
-    monkeypatch.setattr("encoder.matrix.SLICE", 4)
-    monkeypatch.setattr("encoder.rows.CHUNK", 3)
+    monkeypatch.setattr("seedlm.encoder.matrix.SLICE", 4)
+    monkeypatch.setattr("seedlm.encoder.seed.rows.CHUNK", 3)
     again = compress_matrix(w, c, progress=lambda done, total: calls.append((done, total)))
     assert np.array_equal(again.words, m.words)
     assert calls[-1] == (14, 14)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from encoder.geometry import centred, orthonormal, ranks
-from encoder.structure import LIMIT, SLACK, WARM, build, cycle, deviation, rounding, vectors_at
-from golden.lfsr import step
-from golden.params import codec
+from seedlm.encoder.seed.geometry import centred, orthonormal, ranks
+from seedlm.encoder.seed.structure import LIMIT, SLACK, WARM, build, cycle, deviation, rounding, vectors_at
+from seedlm.golden.build import codec
+from seedlm.golden.lfsr import step
 
 PRESETS = ["seedlm4", "seedlm3", "seedlm4r", "seedlm3r"]
 

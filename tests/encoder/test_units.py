@@ -7,13 +7,13 @@ import signal
 import numpy as np
 import pytest
 
-from encoder import compress_matrix
-from encoder.pool import LIVES, encode_here, encode_in_processes
-from encoder.units import Unit, encode_unit, prepare, slices
-from golden.errors import SeedLMError
-from golden.files import RawTensor
-from golden.params import codec
-from golden.words import to_bytes
+from seedlm.encoder import compress_matrix
+from seedlm.encoder.pool import LIVES, encode_here, encode_in_processes
+from seedlm.encoder.units import Unit, encode_unit, prepare, slices
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.words import to_bytes
 
 CODEC = "c8p4k8b0r"
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from golden.matrix import PackedMatrix
-from golden.params import Codec, codec
-from golden.words import pack
+from seedlm.golden.build import Codec, codec
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.words import pack
 
 SEED_CODECS = [
     codec(name)

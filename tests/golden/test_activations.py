@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from golden.activations import finite, groups
-from golden.errors import SeedLMError
-from golden.params import ACTIVATION_EXPONENT_MAX, CODECS, MANTISSA_BITS, codec
+from seedlm.golden.activations import finite, groups
+from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, CODECS, MANTISSA_BITS, codec
+from seedlm.golden.errors import SeedLMError
 from tests import oracle
 from tests.golden.corners import corner_vectors, random_halves
 

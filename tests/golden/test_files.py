@@ -8,21 +8,14 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from golden.errors import SeedLMError
-from golden.files import (
-    PackedFile,
-    RawTensor,
-    TensorFile,
-    atomic_path,
-    load_npy,
-    save_npy,
-    write_packed,
-    write_stored,
-    write_tensors,
-)
-from golden.matrix import PackedMatrix
-from golden.params import CODECS as PRESETS
-from golden.params import codec
+from seedlm.golden.build import CODECS as PRESETS
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.atomic import atomic_path
+from seedlm.golden.files.npy import load_npy, save_npy
+from seedlm.golden.files.packed import PackedFile, write_packed, write_stored
+from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
+from seedlm.golden.matrix import PackedMatrix
 from tests import oracle
 from tests.golden.corners import CODECS, bits32
 

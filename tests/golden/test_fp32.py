@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from golden.fp32 import QUIET_NAN, fl32_from_int, fl32_from_pair, fl32_from_ratio, fl32_mul, split
+from seedlm.golden.fp32 import QUIET_NAN, fl32_from_int, fl32_from_pair, fl32_from_ratio, fl32_mul, split
 from tests import oracle
 from tests.golden.corners import bits32
 

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.images import (
+from seedlm.golden.build import CODECS as PRESETS
+from seedlm.golden.build import Config, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.images import (
     activation_image,
     lane_words,
     pad_rows,
@@ -11,9 +13,7 @@ from golden.images import (
     weight_image,
     words_from_image,
 )
-from golden.matrix import PackedMatrix
-from golden.params import CODECS as PRESETS
-from golden.params import Config, codec
+from seedlm.golden.matrix import PackedMatrix
 from tests import oracle
 from tests.golden.corners import CODECS
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.lfsr import sequence_masks, states, step, v_matrices, v_matrix, windows
-from golden.params import TAPS
+from seedlm.golden.build import TAPS
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.lfsr import sequence_masks, states, step, v_matrices, v_matrix, windows
 from tests import oracle
 
 

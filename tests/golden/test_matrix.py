@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix, default_scale
-from golden.params import CODECS as PRESETS
-from golden.params import codec
+from seedlm.golden.build import CODECS as PRESETS
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix, default_scale
 from tests import oracle
 from tests.golden.corners import CODECS, bits32, corner_matrix
 

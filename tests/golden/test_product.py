@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from golden import product as product_module
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import CODECS as PRESETS
-from golden.params import codec
-from golden.product import Prepared, exact, product
+from seedlm.golden import product as product_module
+from seedlm.golden.build import CODECS as PRESETS
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import Prepared, exact, product
 from tests import oracle
 from tests.golden.corners import CODECS, bits32, corner_matrix, corner_vectors, random_halves
 

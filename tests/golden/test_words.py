@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.params import CODECS, codec
-from golden.words import CHUNK, from_bytes, pack, to_bytes, unpack, weights_int
+from seedlm.golden.build import CODECS, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.words import CHUNK, from_bytes, pack, to_bytes, unpack, weights_int
 from tests import oracle
 from tests.golden.corners import SEED_CODECS, corner_words
 

@@ -2,7 +2,7 @@
 
 from cocotb.triggers import RisingEdge
 
-from sim.testbench import start
+from tests.testbench.streams import start
 
 __all__ = ["check"]
 

@@ -6,8 +6,8 @@ from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from build.estimate import synthesised
-from build.synthesis import cells_sim
+from seedlm.build.estimate import synthesised
+from seedlm.build.synthesis import cells_sim
 
 
 def netlist_verilog(module, config):

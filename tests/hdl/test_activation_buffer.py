@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
-from golden import activations
-from golden.images import activation_image
-from golden.params import Config, codec
-from hdl.activation_buffer import ActivationBuffer
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Source, Stalls, rng, start, until
+from seedlm.golden import activations
+from seedlm.golden.build import Config, codec
+from seedlm.golden.images import activation_image
+from seedlm.hdl.activation_buffer import ActivationBuffer
 from tests.golden.corners import corner_vectors
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Source, Stalls, rng, start, until
 
 
 def config_from_environment():

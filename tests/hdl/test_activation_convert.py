@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
-from golden.activations import groups
-from golden.params import MANTISSA_BITS, Config, codec
-from hdl.activation_convert import ActivationConverter
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, cycles, rng, start
+from seedlm.golden.activations import groups
+from seedlm.golden.build import MANTISSA_BITS, Config, codec
+from seedlm.hdl.activation_convert import ActivationConverter
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Sink, Source, Stalls, cycles, rng, start
 
 MAX_COLS = 4096
 INFINITY, NAN = 0x7C00, 0x7E01

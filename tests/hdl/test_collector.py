@@ -10,16 +10,16 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from cocotb.triggers import RisingEdge
 
-from golden.params import Config, codec
-from hdl.collector import Collector, tag_layout
-from hdl.delay import delay
-from hdl.layouts import beat_layout, rounding_layout, valid_only
-from hdl.mac import MacArray
-from hdl.registers import ErrorCode
-from hdl.sequencer import row_group_layout
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, rng, start
+from seedlm.golden.build import Config, codec
+from seedlm.hdl.collector import Collector, tag_layout
+from seedlm.hdl.delay import delay
+from seedlm.hdl.layouts import beat_layout, rounding_layout, valid_only
+from seedlm.hdl.mac import MacArray
+from seedlm.hdl.registers import ErrorCode
+from seedlm.hdl.sequencer import row_group_layout
 from tests.hdl.test_sequencer import packed
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Sink, Source, rng, start
 
 
 class Bench(wiring.Component):

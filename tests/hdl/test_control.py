@@ -8,11 +8,11 @@ import pytest
 from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
 
-import hdl.counters
-from golden.params import Config, codec
-from hdl import layouts
-from hdl.control import Control
-from hdl.registers import (
+import seedlm.hdl.counters
+from seedlm.golden.build import Config, codec
+from seedlm.hdl import layouts
+from seedlm.hdl.control import Control
+from seedlm.hdl.registers import (
     CATEGORIES,
     COUNTERS,
     REGISTERS,
@@ -22,8 +22,8 @@ from hdl.registers import (
     counter_registers,
     register,
 )
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Stalls, cycles, rng, start, until
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Sink, Stalls, cycles, rng, start, until
 
 OKAY, SLVERR = 0, 2
 PERIOD = 5  # ns
@@ -414,5 +414,5 @@ BUILDS = [
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda b: "-".join(str(v) for v in b.values()))
 def test_control(build, monkeypatch):
-    monkeypatch.setattr(hdl.counters, "HALF_BITS", HALF_BITS)
+    monkeypatch.setattr(seedlm.hdl.counters, "HALF_BITS", HALF_BITS)
     run_testbench(Control(config_from(build)), __name__, name="control", env={"CONTROL": json.dumps(build)})

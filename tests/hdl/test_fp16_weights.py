@@ -3,9 +3,9 @@
 import cocotb
 import numpy as np
 
-from hdl.fp16_weights import Fp16Weights
-from sim.cocotb_runner import run_testbench
+from seedlm.hdl.decoders.float16 import Fp16Weights
 from tests.hdl.fixed_latency import check
+from tests.testbench.runner import run_testbench
 
 
 def split(half):

@@ -8,11 +8,11 @@ import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
 
-from golden.params import Config, codec
-from hdl.gearbox import Gearbox
-from hdl.slicer import schedule
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, cycles, rng, start
+from seedlm.golden.build import Config, codec
+from seedlm.hdl.gearbox import Gearbox
+from seedlm.hdl.slicer import schedule
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Sink, Source, Stalls, cycles, rng, start
 
 
 def config_from(values):

@@ -12,15 +12,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from cocotb.triggers import RisingEdge
 
-from golden.params import Config, codec
-from golden.words import unpack, weights_int
-from hdl import mac
-from hdl.delay import delay
-from hdl.mac import MacArray
-from sim.cocotb_runner import run_testbench
-from sim.convert import verilog_text
-from sim.testbench import rng, start
+from seedlm.build.convert import verilog_text
+from seedlm.golden.build import Config, codec
+from seedlm.golden.words import unpack, weights_int
+from seedlm.hdl import mac
+from seedlm.hdl.delay import delay
+from seedlm.hdl.mac import MacArray
 from tests.hdl.netlists import instance, netlist_verilog
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import rng, start
 
 ACTIVATION_LATENCY = 2
 

@@ -6,12 +6,12 @@ import os
 import cocotb
 import pytest
 
-from golden.params import Config, codec
-from hdl import layouts
-from hdl.planner import Planner
-from hdl.registers import ErrorCode
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, cycles, rng, start, until
+from seedlm.golden.build import Config, codec
+from seedlm.hdl import layouts
+from seedlm.hdl.planner import Planner
+from seedlm.hdl.registers import ErrorCode
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Sink, Source, Stalls, cycles, rng, start, until
 
 JOBS = {
     "activation_read": layouts.read_job_layout,

@@ -7,11 +7,11 @@ import pytest
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
-from golden.params import Config
-from hdl.read_master import ReadMaster
-from sim.axi_memory import ReadMemory
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, cycles, rng, start, until
+from seedlm.golden.build import Config
+from seedlm.hdl.read_master import ReadMaster
+from tests.testbench.axi_memory import ReadMemory
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Sink, Source, Stalls, cycles, rng, start, until
 
 ADDR_BITS = 34
 

@@ -9,15 +9,15 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.lfsr import states
-from golden.params import codec
-from golden.words import pack, weights_int
-from hdl.delay import delay
-from hdl.lfsr_bank import LfsrBank
-from hdl.reconstruction import Reconstruction
-from sim.cocotb_runner import run_testbench
-from sim.testbench import rng
+from seedlm.golden.build import codec
+from seedlm.golden.lfsr import states
+from seedlm.golden.words import pack, weights_int
+from seedlm.hdl.delay import delay
+from seedlm.hdl.lfsr_bank import LfsrBank
+from seedlm.hdl.reconstruction import Reconstruction
 from tests.hdl.fixed_latency import check
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import rng
 
 CODECS = [
     "seedlm4", "seedlm3", "seedlm4r", "seedlm3r", "c8p4k16b4", "c8p3k20b0",

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from golden.params import CODECS, Config, codec
-from hdl import layouts, registers
-from hdl.registers import (
+from seedlm.golden.build import CODECS, Config, codec
+from seedlm.hdl import layouts, registers
+from seedlm.hdl.registers import (
     CATEGORIES,
     COUNTERS,
     REGISTERS,

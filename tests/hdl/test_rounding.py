@@ -8,13 +8,13 @@ import cocotb
 import numpy as np
 import pytest
 
-from golden.fp32 import QUIET_NAN, fl32_from_int, fl32_mul
-from golden.params import Config, codec
-from hdl.collector import tag_layout
-from hdl.rounding import Fp32Rounding
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Sink, Source, Stalls, rng, start
+from seedlm.golden.build import Config, codec
+from seedlm.golden.fp32 import QUIET_NAN, fl32_from_int, fl32_mul
+from seedlm.hdl.collector import tag_layout
+from seedlm.hdl.rounding import Fp32Rounding
 from tests.hdl.netlists import netlist_verilog
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Sink, Source, Stalls, rng, start
 
 TAG_BITS = tag_layout().size  # as in the accelerator
 NAN = 0x7FC00000

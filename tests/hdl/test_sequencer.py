@@ -8,13 +8,13 @@ import pytest
 from amaranth.hdl import Shape
 from cocotb.triggers import ReadOnly, RisingEdge
 
-from golden.params import Config, codec
-from hdl.activation_buffer import ActivationBuffer
-from hdl.layouts import sequence_job_layout
-from hdl.registers import ErrorCode
-from hdl.sequencer import Sequencer, row_group_layout
-from sim.cocotb_runner import run_testbench
-from sim.testbench import rng, start
+from seedlm.golden.build import Config, codec
+from seedlm.hdl.activation_buffer import ActivationBuffer
+from seedlm.hdl.layouts import sequence_job_layout
+from seedlm.hdl.registers import ErrorCode
+from seedlm.hdl.sequencer import Sequencer, row_group_layout
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import rng, start
 
 REASONS = ("issue", "wait_steps", "wait_activations", "wait_collector", "wait_room", "idle")
 

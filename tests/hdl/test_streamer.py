@@ -10,15 +10,15 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from cocotb.triggers import RisingEdge
 
-from golden.params import Config
-from hdl import axi
-from hdl.bursts import check_burst
-from hdl.layouts import beat_layout, read_job_layout
-from hdl.read_master import ReadMaster
-from hdl.streamer import ReadStreamer
-from sim.axi_memory import ReadMemory
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Later, Sink, Source, Stalls, cycles, rng, start, until
+from seedlm.golden.build import Config
+from seedlm.hdl import axi
+from seedlm.hdl.bursts import check_burst
+from seedlm.hdl.layouts import beat_layout, read_job_layout
+from seedlm.hdl.read_master import ReadMaster
+from seedlm.hdl.streamer import ReadStreamer
+from tests.testbench.axi_memory import ReadMemory
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Later, Sink, Source, Stalls, cycles, rng, start, until
 
 
 class ReadPath(wiring.Component):

@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 
-from golden.matrix import PackedMatrix
-from golden.params import Config, codec
-from golden.product import product
-from hdl.registers import CATEGORIES, ErrorCode
-from host.driver import AcceleratorError
-from sim.accelerator import Accelerator
+from seedlm.golden.build import Config, codec
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.hdl.registers import CATEGORIES, ErrorCode
+from seedlm.host.driver import AcceleratorError
+from seedlm.sim.accelerator import Accelerator
 from tests.golden.corners import corner_matrix, corner_vectors
 
 NAN = 0x7FC00000

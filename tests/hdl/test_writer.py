@@ -8,12 +8,12 @@ import pytest
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamWrite, AxiWriteBus
 
-from golden.params import Config
-from hdl.registers import ErrorCode
-from hdl.writer import ResultWriter, burst_beats
-from sim.axi_memory import WriteMemory
-from sim.cocotb_runner import run_testbench
-from sim.testbench import Later, Sink, Source, Stalls, cycles, rng, start, until
+from seedlm.golden.build import Config
+from seedlm.hdl.registers import ErrorCode
+from seedlm.hdl.writer import ResultWriter, burst_beats
+from tests.testbench.axi_memory import WriteMemory
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import Later, Sink, Source, Stalls, cycles, rng, start, until
 
 
 def config_from(values):

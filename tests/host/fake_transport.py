@@ -8,10 +8,10 @@ import random
 
 import numpy as np
 
-from golden.images import words_from_image
-from golden.matrix import PackedMatrix
-from golden.product import product
-from hdl.registers import COUNTERS, REGISTERS, Access, ErrorCode, configuration_words, register
+from seedlm.golden.images import words_from_image
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.hdl.registers import COUNTERS, REGISTERS, Access, ErrorCode, configuration_words, register
 
 ACCESSES = 20_000  # far more than any test needs
 

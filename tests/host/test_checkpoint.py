@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.files import RawTensor, TensorFile, write_packed, write_tensors
-from golden.matrix import PackedMatrix
-from golden.params import codec
-from host.checkpoint import Checkpoint, LlamaConfig
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.packed import write_packed
+from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.host.checkpoint import Checkpoint, LlamaConfig
 from tests.host.tiny_llama import BUNDLED, CONFIG, SCALED, stored_tensors, write_model
 
 

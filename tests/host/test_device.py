@@ -10,13 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import Config, codec
-from golden.product import product
-from hdl.registers import REGISTERS, ErrorCode, register
-from host.device import Device, DeviceTimeout
-from host.driver import Accelerator, AcceleratorError
+from seedlm.golden.build import Config, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.hdl.registers import REGISTERS, ErrorCode, register
+from seedlm.host.device import Device, DeviceTimeout
+from seedlm.host.driver import Accelerator, AcceleratorError
 from tests.host.fake_transport import FakeAccelerator
 
 SIZE = 1 << 22
@@ -130,7 +130,7 @@ def test_memory_in_pieces(tmp_path, monkeypatch):
         sizes.append(len(buffers[0]))
         return preadv(file, [buffers[0][: max(1, len(buffers[0]) // 3)]], place)
 
-    monkeypatch.setattr("host.device.CHUNK", 10_000)
+    monkeypatch.setattr("seedlm.host.device.CHUNK", 10_000)
     monkeypatch.setattr(os, "pwrite", short_write)
     monkeypatch.setattr(os, "preadv", short_read)
     data = np.random.default_rng(1).integers(0, 256, 100_003, np.uint8)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import Config, codec
-from golden.product import product
-from hdl.registers import COUNTERS, ErrorCode
-from host.driver import Accelerator, AcceleratorError
+from seedlm.golden.build import Config, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.hdl.registers import COUNTERS, ErrorCode
+from seedlm.host.driver import Accelerator, AcceleratorError
 from tests.host.fake_transport import FakeAccelerator, NoInterrupt
 
 BUILDS = [

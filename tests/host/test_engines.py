@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import Config, codec
-from hdl.registers import COUNTERS, ErrorCode
-from host.checkpoint import Checkpoint
-from host.driver import Accelerator
-from host.engines import AcceleratorEngine, ReferenceEngine
-from host.llama import Llama
-from host.sampling import Sampler
+from seedlm.golden.build import Config, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.hdl.registers import COUNTERS, ErrorCode
+from seedlm.host.checkpoint import Checkpoint
+from seedlm.host.driver import Accelerator
+from seedlm.host.engines import AcceleratorEngine, ReferenceEngine
+from seedlm.host.llama import Llama
+from seedlm.host.sampling import Sampler
 from tests.host.fake_transport import FakeAccelerator
 from tests.host.tiny_llama import write_model
 

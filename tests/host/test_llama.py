@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from golden.matrix import PackedMatrix
-from golden.params import codec
-from golden.product import product
-from host.checkpoint import Checkpoint, LlamaConfig
-from host.engines import ApproximateEngine, FloatEngine, ReferenceEngine
-from host.llama import Llama
-from host.rotary import frequencies
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.host.checkpoint import Checkpoint, LlamaConfig
+from seedlm.host.engines import ApproximateEngine, FloatEngine, ReferenceEngine
+from seedlm.host.llama import Llama
+from seedlm.host.rotary import frequencies
 from tests.host.tiny_llama import (
     BUNDLED,
     CONFIG,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from golden.errors import SeedLMError
-from host.checkpoint import LlamaConfig
-from host.text import ByteText, open_text
+from seedlm.golden.errors import SeedLMError
+from seedlm.host.checkpoint import LlamaConfig
+from seedlm.host.text import ByteText, open_text
 from tests.host.tiny_llama import CONFIG
 
 SAMPLE = "def naïve(x):\n    return 'größer € 𝔘 日本語' + x  # done\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.files import RawTensor, TensorFile, write_tensors
+from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models" / "tiny-python"
 

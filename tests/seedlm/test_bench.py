@@ -87,7 +87,7 @@ def test_queued_products(small, capsys, monkeypatch):
     monkeypatch.setattr(seedlm.bench, "QUICK_CODECS", ("seedlm4",))
     monkeypatch.setattr(seedlm.bench, "QUEUED_SHAPE", (32, 64))
     speeds = {"what": "cycles per second", "cycles_per_second": {"here": 250_000, "there": 20_000}}
-    monkeypatch.setattr("sim.speed.speed", lambda seed: speeds)
+    monkeypatch.setattr("seedlm.sim.speed.speed", lambda seed: speeds)
     assert main(["bench", "--quick", "--memory", "ideal", "--out", str(small)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["32x64", "x", "10"]
@@ -105,13 +105,13 @@ def test_queued_products(small, capsys, monkeypatch):
 
 
 def test_different_outputs_are_an_error(small, capsys, monkeypatch):
-    import sim.benchmark
+    import seedlm.sim.benchmark
 
     def wrong(matrix, x):
         return -golden(matrix, x)
 
-    golden = sim.benchmark.product
-    monkeypatch.setattr(sim.benchmark, "product", wrong)
+    golden = seedlm.sim.benchmark.product
+    monkeypatch.setattr(seedlm.sim.benchmark, "product", wrong)
     assert main(["bench", "--shape", "9x40", "--memory", "ideal", "--codec", "seedlm4", "--out", str(small)]) == 1
     assert capsys.readouterr().err == "seedlm: error: outputs differ from the reference\n"
     assert json.loads((small / "bench.json").read_text())["status"] == "different"

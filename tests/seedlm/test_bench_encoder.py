@@ -4,10 +4,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from golden.errors import SeedLMError
-from golden.params import codec
 from seedlm.bench_encoder import measure
 from seedlm.console import Console
+from seedlm.golden.build import codec
+from seedlm.golden.errors import SeedLMError
 
 ENGINES = {"numpy", "numba"} if find_spec("numba") else {"numpy"}
 
@@ -30,7 +30,7 @@ def test_rows_and_figures(seedlm):
 
 
 def test_engines_that_differ_are_found(monkeypatch):
-    from encoder.numpy_engine import NumpyEngine
+    from seedlm.encoder.seed.numpy_engine import NumpyEngine
 
     right = NumpyEngine.run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden.files import RawTensor, write_tensors
+from seedlm.golden.files.tensors import RawTensor, write_tensors
 from tests.seedlm.conftest import SEED, command, environment
 
 TOP = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from hdl.registers import CATEGORIES
 from seedlm.console import Console, stacked_bar
+from seedlm.hdl.registers import CATEGORIES
 from seedlm.simulate import KEYS, print_report
 
 

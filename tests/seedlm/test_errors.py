@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden.files import TensorFile, write_tensors
+from seedlm.golden.files.tensors import TensorFile, write_tensors
 from tests.seedlm.conftest import QUICK, command, environment, write_safetensors
 
 MAIN = "from seedlm.cli import main; sys.exit(main())"

@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from encoder import relative_error
-from golden.files import PackedFile
-from host.checkpoint import Checkpoint
-from host.engines import FloatEngine, ReferenceEngine
-from host.llama import Llama
-from seedlm.quality import windows
+from seedlm.encoder import relative_error
+from seedlm.golden.files.packed import PackedFile
+from seedlm.host.checkpoint import Checkpoint
+from seedlm.host.engines import FloatEngine, ReferenceEngine
+from seedlm.host.llama import Llama
+from seedlm.host.quality import windows
 from tests.host.tiny_llama import BUNDLED, write_model
 from tests.seedlm.conftest import QUICK
 

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from golden.files import PackedFile, TensorFile
-from golden.product import product
+from seedlm.golden.files.packed import PackedFile
+from seedlm.golden.files.tensors import TensorFile
+from seedlm.golden.product import product
 from tests.seedlm.conftest import QUICK, SEED, write_safetensors
 
 COMPRESSED = {"half.weight": ([24, 40], "F16"), "single.weight": ([5, 19], "F32"), "brain.weight": ([17, 8], "BF16")}

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder import compress_matrix
-from golden.files import PackedFile, RawTensor, TensorFile, write_tensors
-from golden.params import codec
-from host.checkpoint import Checkpoint
-from host.engines import ReferenceEngine
-from host.llama import Llama
-from host.sampling import Sampler
 from seedlm.console import Console
+from seedlm.encoder import compress_matrix
 from seedlm.generate import Generated, generate
+from seedlm.golden.build import codec
+from seedlm.golden.files.packed import PackedFile
+from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
+from seedlm.host.checkpoint import Checkpoint
+from seedlm.host.engines import ReferenceEngine
+from seedlm.host.llama import Llama
+from seedlm.host.sampling import Sampler
 from seedlm.packed_model import FILE, open_packed
 from tests.host.tiny_llama import BUNDLED, VARIANTS, write_model
 from tests.seedlm.conftest import QUICK, command, environment
@@ -257,11 +258,11 @@ def test_rtl_writes_what_the_reference_writes(name):
 
     With the build and the memory of ``seedlm run``; the packed model comes from the common cache.
     """
-    from golden.params import Config
-    from host.engines import AcceleratorEngine
-    from seedlm.timing import decode_step, layer_products
-    from sim.accelerator import Accelerator
-    from sim.memory import memory
+    from seedlm.golden.build import Config
+    from seedlm.host.engines import AcceleratorEngine
+    from seedlm.sim.accelerator import Accelerator
+    from seedlm.sim.memory import memory
+    from seedlm.sim.timing import decode_step, layer_products
 
     checkpoint = Checkpoint(BUNDLED)
     packed = open_packed(checkpoint, codec(name), "optimal", Console(quiet=True))

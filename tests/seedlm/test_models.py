@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder import compress_matrix
-from golden.files import PackedFile, RawTensor, TensorFile, write_packed, write_tensors
-from golden.params import codec
+from seedlm.encoder import compress_matrix
+from seedlm.golden.build import codec
+from seedlm.golden.files.packed import PackedFile, write_packed
+from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
 from tests.seedlm.conftest import QUICK, SEED, command, environment
 
 ROWS = "c8p4k8b0r"  # row scales with a register of 8 bits

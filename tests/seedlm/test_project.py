@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import seedlm.project as project
-from golden.matrix import PackedMatrix
-from golden.params import CODECS, Config, codec
-from hdl.registers import COUNTERS
-from host.checkpoint import LlamaConfig
 from seedlm.console import Console
-from seedlm.timing import Products, Timer, decode_step, layer_products
-from sim.memory import memory
+from seedlm.golden.build import CODECS, Config, codec
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.hdl.registers import COUNTERS
+from seedlm.host.checkpoint import LlamaConfig
+from seedlm.sim.memory import memory
+from seedlm.sim.timing import Products, Timer, decode_step, layer_products
 from tests.host.tiny_llama import BUNDLED, CONFIG
 
 SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 8}
@@ -26,7 +26,7 @@ SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queu
 @pytest.fixture
 def timings(tmp_path, monkeypatch) -> Path:
     """A cache of its own for the measurements; the compiled simulations stay shared."""
-    from sim.cache import cache_folder
+    from seedlm.golden.files.cache import cache_folder
 
     common = cache_folder()
     mine = tmp_path / "cache"
@@ -66,7 +66,7 @@ def test_products_cover_all_matrices():
 
 def test_memory_bytes():
     """The images as the driver puts them into memory."""
-    from host.driver import Accelerator
+    from seedlm.host.driver import Accelerator
     from tests.host.fake_transport import FakeAccelerator
 
     for name in ("seedlm4", "seedlm3r", "fp16"):
@@ -81,7 +81,7 @@ def test_memory_bytes():
 
 def test_values_do_not_matter(timings):
     """Empty memory takes as long as random words: cycle counts may be measured without weights."""
-    from sim.accelerator import Accelerator
+    from seedlm.sim.accelerator import Accelerator
 
     config = Config(codec=codec("seedlm4"), **SMALL)
     with timer() as measuring:
@@ -121,7 +121,7 @@ def test_measured_once(timings, monkeypatch):
     with timer() as measuring:
         first = measuring.measure([8, 4], 64)
     assert len(list(timings.iterdir())) == 1
-    monkeypatch.setattr("sim.accelerator.Accelerator", None)
+    monkeypatch.setattr("seedlm.sim.accelerator.Accelerator", None)
     with timer() as measuring:
         assert measuring.measure([8, 4], 64) == first
     monkeypatch.undo()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hdl import registers
+from seedlm.hdl import registers
 from tests.seedlm.conftest import Ran
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "registers.md"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import seedlm.simulate
-from golden.files import write_packed
-from golden.matrix import PackedMatrix
-from golden.params import codec
-from golden.product import product
 from seedlm.cli import main
+from seedlm.golden.build import codec
+from seedlm.golden.files.packed import write_packed
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
 from tests.seedlm.conftest import SEED
 
 ROWS, COLS = 37, 200  # neither a multiple of the lanes nor of a beat of activations
@@ -107,9 +107,9 @@ def wrong(monkeypatch):
         def measure(matrix, x, scale, *, memory, wave, console):
             y = product(matrix, x, scale)
             y.view(np.uint32)[5] ^= 1
-            from golden.params import Config
-            from hdl.registers import COUNTERS, ErrorCode
-            from sim.memory import MEMORIES
+            from seedlm.golden.build import Config
+            from seedlm.hdl.registers import COUNTERS, ErrorCode
+            from seedlm.sim.memory import MEMORIES
 
             values = {"y": y, "code": ErrorCode.NONE, "counters": dict.fromkeys(COUNTERS, 7)} | changes
             return seedlm.simulate.Measured(
@@ -135,7 +135,7 @@ def test_one_wrong_bit_is_an_error(wrong, file, capsys):
 
 
 def test_an_error_code_is_an_error(wrong, file, matrix, capsys):
-    from hdl.registers import ErrorCode
+    from seedlm.hdl.registers import ErrorCode
 
     x = np.random.default_rng(0).standard_normal(COLS).astype(np.float16)
     wrong(code=ErrorCode.READ_WEIGHTS, y=product(matrix, x))

@@ -6,10 +6,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from encoder import compress_matrix, relative_error
-from encoder.block_float import block_float
-from golden.files import TensorFile
-from golden.params import codec
+from seedlm.encoder import compress_matrix, relative_error
+from seedlm.encoder.block_float import block_float
+from seedlm.golden.build import codec
+from seedlm.golden.files.tensors import TensorFile
 from seedlm.sweep import designs, mark_frontier
 
 SMALL = ["--registers", 8, 9, "--blocks", 64]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from golden.matrix import PackedMatrix
-from golden.params import Config, codec
-from golden.product import product
-from sim.accelerator import Accelerator
-from sim.simulation import SimulationError, Timeout
+from seedlm.golden.build import Config, codec
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.sim.accelerator import Accelerator
+from seedlm.sim.simulation import SimulationError, Timeout
 
 CONFIG = Config(codec=codec("seedlm4"), lanes=4, bus_bits=128, max_cols=256, max_rows=1024)
 

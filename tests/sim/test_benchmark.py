@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-import sim.benchmark
-from golden.images import weight_image
-from golden.params import Config, codec
-from hdl.registers import CATEGORIES
-from sim.accelerator import Accelerator
-from sim.benchmark import CHECK_ALL, SAMPLE, RandomMatrix, Readers, measure, product_beats, sample
+import seedlm.sim.benchmark
+from seedlm.golden.build import Config, codec
+from seedlm.golden.images import weight_image
+from seedlm.hdl.registers import CATEGORIES
+from seedlm.sim.accelerator import Accelerator
+from seedlm.sim.benchmark import CHECK_ALL, SAMPLE, RandomMatrix, Readers, measure, product_beats, sample
 
 SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 8}
 SEED = 5
@@ -26,7 +26,7 @@ def image(matrix):
 @pytest.mark.parametrize(("lanes", "rows", "cols"), [(4, 64, 130), (1, 8, 24), (16, 48, 8), (16, 512, 1000)])
 def test_the_image_is_that_of_the_matrix(name, lanes, rows, cols, monkeypatch):
     """Also where a row group ends inside of a byte, and over many pieces."""
-    monkeypatch.setattr(sim.benchmark, "PIECE_BYTES", 3000)
+    monkeypatch.setattr(seedlm.sim.benchmark, "PIECE_BYTES", 3000)
     config = Config(codec=codec(name), **{**SMALL, "lanes": lanes})
     random = RandomMatrix(config, rows, cols, SEED)
     matrix = random.matrix(np.arange(rows))
@@ -87,8 +87,8 @@ def test_a_wrong_bit_is_seen(device, monkeypatch):
         y.view(np.uint32)[7] ^= 1
         return y
 
-    golden = sim.benchmark.product
-    monkeypatch.setattr(sim.benchmark, "product", wrong)
+    golden = seedlm.sim.benchmark.product
+    monkeypatch.setattr(seedlm.sim.benchmark, "product", wrong)
     m = measure(device, 20, 40, seed=SEED)
     assert (m.checked, m.equal) == (20, 19)
 
@@ -110,5 +110,5 @@ def test_readers_run_once(monkeypatch):
     readers = Readers(bus_bits=128, burst_beats=32)
     first = readers.efficiency("ideal", 1000)
     assert 0.9 < first < 1
-    monkeypatch.setattr(sim.benchmark, "Reader", None)
+    monkeypatch.setattr(seedlm.sim.benchmark, "Reader", None)
     assert readers.efficiency("ideal", 1001) == first

@@ -5,15 +5,15 @@ import importlib.util
 import numpy as np
 import pytest
 
-import sim.litedram
-from golden.matrix import PackedMatrix
-from golden.params import Config
-from golden.product import product
-from sim.accelerator import Accelerator
-from sim.bench_memory import LITEDRAM_CASES, Reader, run_case
-from sim.memory import LITEDRAM
-from sim.simulation import SimulationError, build_system
-from sim.verilator import ToolError
+import seedlm.sim.litedram
+from seedlm.golden.build import Config
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import product
+from seedlm.sim.accelerator import Accelerator
+from seedlm.sim.bench_memory import LITEDRAM_CASES, Reader, run_case
+from seedlm.sim.memory import LITEDRAM
+from seedlm.sim.simulation import SimulationError, build_system
+from seedlm.sim.verilator import ToolError
 
 needs_litedram = pytest.mark.skipif(
     not importlib.util.find_spec("litedram"), reason="LiteDRAM is not installed (make litedram)"
@@ -22,8 +22,8 @@ needs_litedram = pytest.mark.skipif(
 
 @needs_litedram
 def test_the_same_lines_each_time():
-    text = sim.litedram._generate()
-    assert sorted(text.splitlines()) == sorted(sim.litedram._generate().splitlines())
+    text = seedlm.sim.litedram._generate()
+    assert sorted(text.splitlines()) == sorted(seedlm.sim.litedram._generate().splitlines())
     assert text.count("litedram_bank #") == 8
     assert "module litedram_core" in text
 
@@ -64,9 +64,9 @@ def test_products():
 
 
 def test_without_the_packages(monkeypatch):
-    monkeypatch.setattr(sim.litedram, "PACKAGES", ("a-package-that-nobody-has",))
+    monkeypatch.setattr(seedlm.sim.litedram, "PACKAGES", ("a-package-that-nobody-has",))
     with pytest.raises(ToolError, match="needs the Python package a-package-that-nobody-has: run make litedram"):
-        sim.litedram.litedram_verilog()
+        seedlm.sim.litedram.litedram_verilog()
 
 
 @pytest.mark.parametrize(

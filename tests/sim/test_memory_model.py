@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sim.bench_memory import CASES, Reader, run_case
-from sim.memory import DDR3, IDEAL
-from sim.simulation import SimulationError
+from seedlm.sim.bench_memory import CASES, Reader, run_case
+from seedlm.sim.memory import DDR3, IDEAL
+from seedlm.sim.simulation import SimulationError
 
 BEATS = 60_000
 

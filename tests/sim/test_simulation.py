@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden.errors import SeedLMError
-from sim.memory import IDEAL
-from sim.simulation import BusError, Simulation, SimulationError, Timeout, build_system
+from seedlm.golden.errors import SeedLMError
+from seedlm.sim.memory import IDEAL
+from seedlm.sim.simulation import BusError, Simulation, SimulationError, Timeout, build_system
 
 COPIER = (Path(__file__).parent / "copier.sv").read_text()
 SOURCE, TARGET = 0x10000, 0x90000

@@ -1,15 +1,14 @@
 """The simulation's speed beside a memory in Python: both give the right outputs (the measurements check that)."""
 
-import importlib.util
+from __future__ import annotations
 
 import pytest
 
-from sim.speed import speed
+from seedlm.sim.speed import system_speed
+from tests.testbench.speed import python_memory_speed
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("cocotbext"), reason="cocotbext-axi is not installed")
-def test_python_is_slower():
-    here, there = speed()["cycles_per_second"].values()
-    print(f"{here:,} and {there:,} cycles per second of processor time")
+def test_speed():
+    here, there = system_speed(), python_memory_speed()
     assert here > 5 * there > 0

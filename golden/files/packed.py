@@ -1,0 +1,281 @@
+"""Packed files: compressed tensors one by one, the others as they are; every complaint names file and tensor."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seedlm.golden.build import Codec, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.tensors import SOURCE_DTYPES, RawTensor, TensorFile, some_names, write_tensors
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.words import from_bytes, to_bytes
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "PackedFile",
+    "TensorInfo",
+    "foreign_seeds",
+    "write_packed",
+    "write_stored",
+]
+
+FORMAT = "seedlm"
+VERSION = "1"
+
+# What other programs call the seeds of a tensor, and words of metadata that name a convention.
+_SEEDS = {"seeds", "lfsr_seed", "lfsr_seeds", "seed_offset", "seed_offsets"}
+_CONVENTION = ("lfsr", "seed", "shift", "offset", "taps")  # in our own format; elsewhere only the first is a sure sign
+
+
+def foreign_seeds(file: TensorFile) -> str:
+    """Why a file's seeds cannot be ours: it says so, or it has seeds and does not name this format. Else empty."""
+    ours = file.metadata.get("format") == FORMAT
+    keys = [key for key in file.metadata if key not in ("format", "version", "tensors")]
+    named = [key for key in keys if any(word in key.lower() for word in _CONVENTION[: None if ours else 1])]
+    found = []
+    if not ours:
+        numbers = [name for name, tensor in file.tensors.items() if tensor.dtype[0] in "IU"]
+        found = [name for name in numbers if re.split(r"[./]", name)[-1].lower() in _SEEDS]
+    if not named and not found:
+        return ""
+    what = f"metadata {named[0]!r} = {file.metadata[named[0]][:40]!r}" if named else f"tensor {found[0]!r}"
+    return (
+        f"seeds of another program ({what}): a left-shifting register, several steps per value, or offsets into the"
+        f" cycle give other weights for the same number, so only files with metadata 'format' = {FORMAT!r} and no"
+        " other convention are read: compress the original weights"
+    )
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a packed file says of a compressed tensor."""
+
+    codec: Codec
+    shape: tuple[int, int]
+    exp_bias: int
+    dtype: str
+
+
+class PackedFile:
+    """A packed file, opened lazily: compressed tensors one by one, the others as they are.
+
+    Opening checks format, version, codecs, names, shapes and dtypes; `matrix` reads one tensor and
+    checks every word.
+
+    Attributes
+    ----------
+    path : Path
+    tensors : dict of str to TensorInfo
+        The compressed tensors, in the order of the metadata.
+    other : list of str
+        The tensors that are copied as they were.
+
+    Raises
+    ------
+    SeedLMError
+        Not a packed file of this project and version, or one that contradicts itself.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.file = TensorFile(path)
+        self.path = self.file.path
+        metadata = self.file.metadata
+        # Seeds found under another convention (left shift, K bits per value, offsets into the cycle)
+        # would decode to noise without a complaint: only files that name this format are read.
+        foreign = foreign_seeds(self.file)
+        if foreign:
+            raise SeedLMError(f"{path}: {foreign}")
+        if metadata.get("format") != FORMAT:
+            found = repr(metadata["format"]) if "format" in metadata else "missing"
+            raise SeedLMError(f"{path}: not a SeedLM packed file: metadata 'format' is {found}, expected {FORMAT!r}")
+        if metadata.get("version") != VERSION:
+            found = repr(metadata["version"]) if "version" in metadata else "missing"
+            raise SeedLMError(f"{path}: packed file of an unknown version: {found}, expected {VERSION!r}")
+        try:
+            entries = json.loads(metadata.get("tensors", ""))
+            if not isinstance(entries, dict):
+                raise ValueError("not an object")
+        except (ValueError, RecursionError) as error:
+            raise SeedLMError(f"{path}: metadata 'tensors' must be a JSON object: {error}") from error
+        infos = {name: self._info(name, entry) for name, entry in entries.items()}
+        parts = set()
+        for name, info in infos.items():
+            for stored, dtype, shape in _stored(name, info):
+                self._expect(name, stored, dtype, shape)
+                parts.add(stored)
+        self.tensors: dict[str, TensorInfo] = infos
+        self.other: list[str] = [name for name in self.file.tensors if name not in parts]
+
+    def _info(self, name: str, entry: Any) -> TensorInfo:
+        def require(condition: bool, message: str) -> None:
+            if not condition:
+                raise SeedLMError(f"{self.path}: tensor {name!r}: {message}")
+
+        keys = {"shape", "codec", "exp_bias", "dtype"}
+        require(
+            isinstance(entry, dict) and set(entry) == keys,
+            f"metadata must have exactly {', '.join(sorted(keys))},"
+            f" found {', '.join(sorted(entry)) if isinstance(entry, dict) else repr(entry)}",
+        )
+        shape, bias = entry["shape"], entry["exp_bias"]
+        require(
+            isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape),
+            f"shape must be two positive integers, not {shape!r}",
+        )
+        require(type(bias) is int, f"exp_bias must be an integer, not {bias!r}")
+        require(
+            entry["dtype"] in SOURCE_DTYPES, f"dtype must be one of {', '.join(SOURCE_DTYPES)}, not {entry['dtype']!r}"
+        )
+        require(isinstance(entry["codec"], str), f"codec must be a name, not {entry['codec']!r}")
+        try:
+            kind = codec(entry["codec"])
+        except SeedLMError as error:
+            raise SeedLMError(f"{self.path}: tensor {name!r}: {error}") from error
+        return TensorInfo(kind, (shape[0], shape[1]), bias, entry["dtype"])
+
+    def _expect(self, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> None:
+        expected = f"expected {dtype} {list(shape)}"
+        if stored not in self.file.tensors:
+            raise SeedLMError(f"{self.path}: tensor {name!r}: {stored!r} is missing, {expected}")
+        found = self.file.tensors[stored]
+        if (found.dtype, found.shape) != (dtype, shape):
+            raise SeedLMError(
+                f"{self.path}: tensor {name!r}: {stored!r} is {found.dtype} {list(found.shape)}, {expected}"
+            )
+
+    def matrix(self, name: str, check: bool = True) -> PackedMatrix:
+        """Read one compressed tensor.
+
+        Raises
+        ------
+        SeedLMError
+            No such tensor; with `check`, what `PackedMatrix.check` refuses.
+        """
+        if name not in self.tensors:
+            raise SeedLMError(f"{self.path}: no compressed tensor {name!r}: {some_names(self.tensors)}")
+        info = self.tensors[name]
+        if info.codec.is_fp16:
+            words, scales = self.file.array(name).view(np.uint16), None
+        else:
+            blocks = self.file.array(f"{name}.blocks")
+            count = info.codec.blocks(info.shape[1])
+            words = from_bytes(info.codec, blocks, count)
+            used = count * info.codec.word_bits % 8
+            if check and used and (blocks[:, -1] >> used).any():
+                raise SeedLMError(f"{self.path}: tensor {name!r}: bits after the last word of a row are not zero")
+            scales = self.file.array(f"{name}.scales").astype(np.float32) if info.codec.row_scales else None
+        matrix = PackedMatrix(info.codec, info.shape, words, scales, info.exp_bias, info.dtype)
+        if check:
+            matrix.check(f"{self.path}: tensor {name!r}")
+        return matrix
+
+    def raw(self, name: str) -> RawTensor:
+        """A stored tensor as it is, see `TensorFile.raw`."""
+        return self.file.raw(name)
+
+    def array(self, name: str) -> np.ndarray:
+        """The values of a tensor that is not compressed, see `TensorFile.array`."""
+        return self.file.array(name)
+
+
+def _stored(name: str, info: TensorInfo) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of the stored tensors of a compressed one."""
+    rows, cols = info.shape
+    if info.codec.is_fp16:
+        return [(name, "F16", (rows, cols))]
+    out: list[tuple[str, str, tuple[int, ...]]] = [(f"{name}.blocks", "U8", (rows, info.codec.row_stride(cols)))]
+    if info.codec.row_scales:
+        out.append((f"{name}.scales", "F32", (rows,)))
+    return out
+
+
+def write_packed(
+    path: str | os.PathLike,
+    matrices: Mapping[str, PackedMatrix],
+    other: Mapping[str, RawTensor] | None = None,
+) -> None:
+    """Write a packed file, atomically.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists.
+    matrices : mapping of str to PackedMatrix
+        Compressed tensors; each is checked.
+    other : mapping of str to RawTensor, optional
+        Tensors to copy as they are.
+
+    Raises
+    ------
+    SeedLMError
+        The file cannot be written, a matrix is not valid, two tensors would have the same name.
+    """
+    infos, stored = {}, {}
+    for name, matrix in matrices.items():
+        matrix.check(f"tensor {name!r}")
+        infos[name] = TensorInfo(matrix.codec, matrix.shape, int(matrix.exp_bias), matrix.dtype)
+        if matrix.codec.is_fp16:
+            parts = [matrix.halves()]
+        else:
+            parts = [to_bytes(matrix.codec, matrix.words), matrix.scales]
+        stored[name] = [RawTensor.from_array(part) for part in parts if part is not None]
+    write_stored(path, infos, stored, other)
+
+
+def write_stored(
+    path: str | os.PathLike,
+    infos: Mapping[str, TensorInfo],
+    stored: Mapping[str, Sequence[RawTensor]],
+    other: Mapping[str, RawTensor] | None = None,
+) -> None:
+    """Write a packed file from tensors in their stored form, which may be memory maps; atomically.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists.
+    infos : mapping of str to TensorInfo
+        What the compressed tensors are.
+    stored : mapping of str to sequence of RawTensor
+        For each of them the U8 rows of words and, with row scales, the F32 scales; for ``fp16`` the F16 weights.
+        The words are not checked.
+    other : mapping of str to RawTensor, optional
+        Tensors to copy as they are.
+
+    Raises
+    ------
+    SeedLMError
+        The file cannot be written, two tensors would have the same name.
+    """
+    tensors: dict[str, RawTensor] = {}
+    entries = {}
+
+    def add(name: str, tensor: RawTensor) -> None:
+        if name in tensors:
+            raise SeedLMError(f"{path}: two tensors would be called {name!r}")
+        tensors[name] = tensor
+
+    for name, info in infos.items():
+        for (part, dtype, shape), tensor in zip(_stored(name, info), stored[name], strict=True):
+            assert (tensor.dtype, tensor.shape) == (dtype, shape)
+            add(part, tensor)
+        entries[name] = {
+            "shape": list(info.shape),
+            "codec": info.codec.name,
+            "exp_bias": info.exp_bias,
+            "dtype": info.dtype,
+        }
+    for name, tensor in (other or {}).items():
+        if name in entries:
+            raise SeedLMError(f"{path}: two tensors would be called {name!r}")
+        add(name, tensor)
+    metadata = {"format": FORMAT, "version": VERSION, "tensors": json.dumps(entries, ensure_ascii=False)}
+    write_tensors(path, tensors, metadata)
