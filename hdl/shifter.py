@@ -40,12 +40,14 @@ class LeftShifter:
     width : int
         Bits of the operand.
     max_shift : int
-        Largest amount.
+        Largest amount, at least 1.
 
     Latency is `latency` clocks (one per two bits of the amount), throughput one operand per clock.
     """
 
-    def __init__(self, *, width: int, max_shift: int):
+    def __init__(self, *, width: int, max_shift: int) -> None:
+        if max_shift < 1:
+            raise ValueError(f"the largest shift must be at least 1, not {max_shift}")
         self.width = width
         self.max_shift = max_shift
         self.amount_bits = max_shift.bit_length()
