@@ -21,7 +21,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.cache import source_digest
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.words import to_bytes
+from seedlm.golden.packing import to_bytes
 
 __all__ = ["Encoded", "Unit", "code_digest", "encode_unit", "prepare", "slices"]
 
@@ -109,7 +109,7 @@ def encode_unit(unit: Unit) -> Encoded:
             threads=unit.threads,
         )  # fmt: skip
         packed = PackedMatrix(codec, w.shape, words, scales, unit.bias)
-        data = to_bytes(codec, words)
+        data = to_bytes(words, codec.word_bits)
     packed.check("encoder")  # a mistake of the encoder would else be found by the reader of the file
     err = norm = 0.0
     step = max(1, SCAN // w.shape[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from seedlm.golden.build import Codec
 from seedlm.golden.errors import SeedLMError
 
 __all__ = ["check_vector", "finite", "groups"]
@@ -27,7 +26,7 @@ def finite(x: np.ndarray) -> bool:
     return bool(np.isfinite(x).all())
 
 
-def groups(codec: Codec, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def groups(x: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
     """Mantissas and exponents of the activation groups.
 
     The value of a mantissa is m * 2**(E - 16), x rounded to nearest, ties to even; E is the group's
@@ -35,10 +34,10 @@ def groups(codec: Codec, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    codec : Codec
-        Gives the group size G.
     x : np.ndarray
         float16 [..., cols].
+    group : int
+        G: columns that share an exponent.
 
     Returns
     -------
@@ -55,8 +54,8 @@ def groups(codec: Codec, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x = check_vector(x)
     if not finite(x):
         raise SeedLMError("activations must be finite, found NaN or infinity")
-    cols, G = x.shape[-1], codec.group
-    count = codec.groups(cols)
+    cols, G = x.shape[-1], group
+    count = -(-cols // G)
     bits = np.zeros((*x.shape[:-1], count * G), dtype=np.int32)
     bits[..., :cols] = np.ascontiguousarray(x).view(np.uint16)
     bits = bits.reshape(*x.shape[:-1], count, G)

@@ -11,25 +11,18 @@ from __future__ import annotations
 import numpy as np
 
 from seedlm.golden.activations import check_vector
-from seedlm.golden.build import Codec, Config
+from seedlm.golden.build import Config
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.words import from_bytes, to_bytes
+from seedlm.golden.packing import regroup, ungroup
 
 __all__ = [
     "activation_image",
-    "lane_words",
-    "pad_rows",
     "parse_results",
     "scale_image",
     "weight_image",
     "words_from_image",
 ]
-
-
-def _same_numbers(a: Codec, b: Codec) -> bool:
-    """Whether two codecs differ in name at most."""
-    return a.is_fp16 == b.is_fp16 and (a.C, a.P, a.K, a.B, a.row_scales) == (b.C, b.P, b.K, b.B, b.row_scales)
 
 
 def _fill(data: np.ndarray, size: int) -> np.ndarray:
@@ -40,39 +33,20 @@ def _fill(data: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def lane_words(matrix: PackedMatrix) -> np.ndarray:
-    """What the lanes take, step by step: uint64 [rows, blocks].
-
-    The block words; for ``fp16`` pairs of halves, the lower column in the lower half and 0 past the
-    last column.
-    """
-    if not matrix.codec.is_fp16:
-        return matrix.words
-    halves = np.zeros((matrix.rows, 2 * matrix.codec.blocks(matrix.cols)), dtype=np.uint64)
-    halves[:, : matrix.cols] = matrix.words
-    return halves[:, ::2] | halves[:, 1::2] << np.uint64(16)
-
-
-def pad_rows(words: np.ndarray, lanes: int) -> np.ndarray:
-    """Words [rows, blocks] with rows of zero words added up to a multiple of `lanes`."""
-    missing = -len(words) % lanes
-    return np.concatenate([words, np.zeros((missing, words.shape[1]), words.dtype)]) if missing else words
-
-
 def weight_image(config: Config, matrix: PackedMatrix) -> np.ndarray:
     """The weight region of a matrix: uint8 [image_beats * beat_bytes].
+
+    Made from the rows of a packed file where the matrix has them: no word is looked at.
 
     Raises
     ------
     SeedLMError
         The matrix is of another codec than the build.
     """
-    if not _same_numbers(config.codec, matrix.codec):
-        raise SeedLMError(f"this build takes weights of codec {config.codec}, not {matrix.codec}")
-    words = pad_rows(lane_words(matrix), config.lanes)
-    steps = words.reshape(-1, config.lanes, words.shape[1]).transpose(0, 2, 1)
-    # The whole image is one row of words.
-    stream = to_bytes(config.codec, steps.reshape(1, -1))
+    codec = config.codec
+    if not codec.same_format(matrix.codec):
+        raise SeedLMError(f"this build takes weights of codec {codec}, not {matrix.codec}")
+    stream = regroup(matrix.stored, codec.word_bits, codec.blocks(matrix.cols), config.lanes)
     return _fill(stream, config.image_beats(matrix.rows, matrix.cols) * config.beat_bytes)
 
 
@@ -87,23 +61,15 @@ def words_from_image(config: Config, image: np.ndarray, rows: int, cols: int) ->
         The size is not that of an image of rows x cols weights, or padding is not zero.
     """
     image = np.asarray(image, dtype=np.uint8)
-    codec, lanes, blocks = config.codec, config.lanes, config.codec.blocks(cols)
+    codec = config.codec
     size = config.image_beats(rows, cols) * config.beat_bytes
     if image.shape != (size,):
         raise SeedLMError(f"the image of {rows} x {cols} weights has {size} bytes, not shape {list(image.shape)}")
-    count = config.row_groups(rows) * lanes * blocks
-    used = -(-count * codec.word_bits // 8)
-    stream = from_bytes(codec, image[None, :used], count)
-    lanes_words = stream.reshape(-1, blocks, lanes).transpose(0, 2, 1).reshape(-1, blocks)
-    words = lanes_words[:rows]
-    extra = 0
-    if codec.is_fp16:
-        halves = np.ascontiguousarray(words.astype(np.uint32)).view(np.uint16).reshape(rows, -1)
-        words, extra = halves[:, :cols], halves[:, cols:].any()
-    # A last byte that the words share with padding must be what packing gives.
-    if extra or lanes_words[rows:].any() or (_fill(to_bytes(codec, stream.reshape(1, -1)), size) != image).any():
+    data = ungroup(image, codec.word_bits, codec.blocks(cols), config.lanes, config.row_groups(rows))
+    words = codec.rows_to_words(data[:rows, : codec.row_bytes(cols)], cols)
+    if (weight_image(config, PackedMatrix(codec, (rows, cols), words)) != image).any():
         raise SeedLMError(f"the image of {rows} x {cols} weights has padding that is not zero")
-    return np.ascontiguousarray(words)
+    return words
 
 
 def activation_image(config: Config, x: np.ndarray) -> np.ndarray:
@@ -123,7 +89,7 @@ def scale_image(config: Config, scales: np.ndarray) -> np.ndarray:
         The build's codec has no row scales; not a float32 vector, or not finite.
     """
     scales = np.asarray(scales)
-    if not config.codec.row_scales:
+    if not config.row_scales:
         raise SeedLMError(f"codec {config.codec} has no row scales")
     if scales.dtype != np.float32 or scales.ndim != 1:
         raise SeedLMError(f"row scales must be a float32 vector, not {scales.dtype} {list(scales.shape)}")

@@ -20,10 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from seedlm.golden.build import TAPS
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["sequence_masks", "states", "step", "v_matrices", "v_matrix", "windows"]
+__all__ = ["TAPS", "sequence_masks", "states", "step", "v_matrices", "v_matrix", "windows"]
+
+# Fibonacci taps by register length K (paper, appendix). All give the maximal period 2**K - 1.
+TAPS: dict[int, tuple[int, ...]] = {
+    2: (0, 1), 3: (0, 1), 4: (0, 1), 5: (0, 2), 6: (0, 1), 7: (0, 1), 8: (0, 2, 3, 4), 9: (0, 4),
+    10: (0, 3), 11: (0, 2), 12: (0, 1, 2, 8), 13: (0, 1, 2, 5), 14: (0, 1, 2, 12), 15: (0, 1),
+    16: (0, 1, 3, 12), 17: (0, 3), 18: (0, 7), 19: (0, 1, 2, 5), 20: (0, 3), 21: (0, 2), 22: (0, 1),
+    23: (0, 5), 24: (0, 1, 2, 7),
+}  # fmt: skip
 
 
 def step(state: Any, K: int) -> Any:

@@ -9,16 +9,13 @@ summation. Usually one digit of W and two of X are enough.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 
 from seedlm.golden.activations import check_vector, groups
-from seedlm.golden.build import EXPONENT_OFFSET
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.fp32 import PAIR_BITS, QUIET_NAN, fl32_from_int, fl32_from_pair, fl32_mul
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.words import unpack, weights_int
 
 __all__ = ["Prepared", "exact", "fl32_from_int", "fl32_mul", "product"]
 
@@ -36,28 +33,6 @@ def _digits(values: np.ndarray, bits: int) -> Iterator[np.ndarray]:
         values = values - digit >> bits
 
 
-@lru_cache(maxsize=1)
-def _half_integers() -> np.ndarray:
-    """M << (z + 24) of every finite binary16, int64 [65536]: its value in units of 2**-24."""
-    bits = np.arange(1 << 16)
-    field = bits >> 10 & 31
-    magnitude = (bits & 1023) + np.where(field > 0, 1024, 0) << np.maximum(field, 1) - 1
-    return np.where(bits & 0x8000, -magnitude, magnitude)
-
-
-def _integer_weights(matrix: PackedMatrix) -> tuple[np.ndarray, int]:
-    """W int64 [rows, cols] and a shift: the weight's term in the product is W << shift."""
-    if matrix.codec.is_fp16:
-        if (matrix.words & 0x7C00 == 0x7C00).any():
-            raise SeedLMError("binary16 weights must be finite, found NaN or infinity")
-        return _half_integers()[matrix.words], 0
-    exponent = unpack(matrix.codec, matrix.words)[1]
-    low = int(exponent.min())
-    weights = weights_int(matrix.codec, matrix.words)
-    weights <<= (exponent - low)[..., None]
-    return weights.reshape(matrix.rows, -1)[:, : matrix.cols], low + EXPONENT_OFFSET
-
-
 class Prepared:
     """A matrix decoded once, for many products.
 
@@ -65,6 +40,8 @@ class Prepared:
     ----------
     matrix : PackedMatrix
         Takes 8 bytes per weight, 16 if its integers need two digits.
+    group : int, optional
+        G, the columns that share an activation exponent; by default the codec's own.
 
     Raises
     ------
@@ -72,11 +49,12 @@ class Prepared:
         Row scales or binary16 weights that are not finite.
     """
 
-    def __init__(self, matrix: PackedMatrix):
+    def __init__(self, matrix: PackedMatrix, group: int | None = None):
         self.matrix = matrix
+        self.group = matrix.codec.group if group is None else group
         if matrix.scales is not None and not np.isfinite(matrix.scales).all():
             raise SeedLMError("row scales must be finite, found NaN or infinity")
-        weights, self._shift = _integer_weights(matrix)
+        weights, self._shift = matrix.codec.integers(matrix.words, matrix.cols)
         # (digit as float64 [rows, cols], its place, width of the digits of X it can take)
         self._digits: list[tuple[np.ndarray, int, int]] = []
         width = self._x_bits(weights)
@@ -95,7 +73,7 @@ class Prepared:
 
     def pair(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Exact products of finite float16 vectors [n, cols]: A = high * 2**56 + low, int64 [n, rows]."""
-        m, E = groups(self.matrix.codec, x)
+        m, E = groups(x, self.group)
         used = (m != 0).any(axis=-1)
         lowest = int(E[used].min()) if used.any() else -14
         X = m.astype(np.int64) << np.maximum(E - lowest, 0)[..., None]
@@ -137,7 +115,7 @@ class Prepared:
 
 
 def _scale(matrix: PackedMatrix, scale: float | None) -> np.ndarray | np.float32:
-    if matrix.codec.row_scales:
+    if matrix.scales is not None:
         if scale is not None:
             raise SeedLMError(f"codec {matrix.codec} has row scales: expected no scale for the product, not {scale}")
         return matrix.scales
@@ -148,13 +126,13 @@ def _scale(matrix: PackedMatrix, scale: float | None) -> np.ndarray | np.float32
     return factor
 
 
-def _chunks(matrix: PackedMatrix) -> Iterator[Prepared]:
+def _chunks(matrix: PackedMatrix, group: int | None) -> Iterator[Prepared]:
     step = max(1, CHUNK_WEIGHTS // max(1, matrix.cols))
     for start in range(0, matrix.rows, step):
-        yield Prepared(matrix.row_slice(start, start + step))
+        yield Prepared(matrix.row_slice(start, start + step), group)
 
 
-def exact(matrix: PackedMatrix | Prepared, x: np.ndarray) -> np.ndarray:
+def exact(matrix: PackedMatrix | Prepared, x: np.ndarray, *, group: int | None = None) -> np.ndarray:
     """The exact integers A_r = y_r / scale * 2**fraction_bits of the product.
 
     Parameters
@@ -163,6 +141,8 @@ def exact(matrix: PackedMatrix | Prepared, x: np.ndarray) -> np.ndarray:
         The weights.
     x : np.ndarray
         float16 [..., cols], finite.
+    group : int, optional
+        As for `Prepared`, which has its own.
 
     Returns
     -------
@@ -176,10 +156,12 @@ def exact(matrix: PackedMatrix | Prepared, x: np.ndarray) -> np.ndarray:
     """
     if isinstance(matrix, Prepared):
         return matrix.exact(x)
-    return np.concatenate([part.exact(x) for part in _chunks(matrix)], axis=-1)
+    return np.concatenate([part.exact(x) for part in _chunks(matrix, group)], axis=-1)
 
 
-def product(matrix: PackedMatrix | Prepared, x: np.ndarray, scale: float | None = None) -> np.ndarray:
+def product(
+    matrix: PackedMatrix | Prepared, x: np.ndarray, scale: float | None = None, *, group: int | None = None
+) -> np.ndarray:
     """y = fl32(fl32(A * 2**-fraction_bits) * scale), bit for bit what the accelerator gives.
 
     Parameters
@@ -190,6 +172,8 @@ def product(matrix: PackedMatrix | Prepared, x: np.ndarray, scale: float | None 
         float16 [..., cols]: one vector or several.
     scale : float, optional
         Rounded to binary32; by default the tensor's own. Must be None where it has row scales.
+    group : int, optional
+        As for `Prepared`, which has its own.
 
     Returns
     -------
@@ -204,4 +188,4 @@ def product(matrix: PackedMatrix | Prepared, x: np.ndarray, scale: float | None 
     """
     if isinstance(matrix, Prepared):
         return matrix.product(x, scale)
-    return np.concatenate([part.product(x, scale) for part in _chunks(matrix)], axis=-1)
+    return np.concatenate([part.product(x, scale) for part in _chunks(matrix, group)], axis=-1)

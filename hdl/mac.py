@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, COEFFICIENT_BITS, MANTISSA_BITS, Config
+from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS, Config
+from seedlm.golden.codecs.seed import COEFFICIENT_BITS
 from seedlm.hdl.decoders.float16 import Fp16Weights
 from seedlm.hdl.delay import delay, register
 from seedlm.hdl.lfsr_bank import LfsrBank

@@ -8,7 +8,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from seedlm.golden.build import COEFFICIENT_BITS, Codec, signed_bits
+from seedlm.golden.build import Codec, signed_bits
+from seedlm.golden.codecs.seed import COEFFICIENT_BITS
 from seedlm.hdl.delay import delay, register
 from seedlm.hdl.shifter import choose, sign_extend
 

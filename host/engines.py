@@ -123,7 +123,7 @@ class ApproximateEngine:
         if self._codec is None:
             x = half.astype(np.float32)
         else:
-            m, E = groups(self._codec, half)
+            m, E = groups(half, self._codec.group)
             x = np.ldexp(m.astype(np.float32), E[..., None] - 16).reshape(len(half), -1)[:, : half.shape[1]]
         for name in names:
             if name not in self._ready:

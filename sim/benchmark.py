@@ -16,9 +16,9 @@ import numpy as np
 
 from seedlm.golden.build import Config
 from seedlm.golden.images import parse_results, scale_image
-from seedlm.golden.matrix import PackedMatrix, default_scale
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.packing import from_bytes
 from seedlm.golden.product import product
-from seedlm.golden.words import from_bytes
 from seedlm.hdl.registers import CATEGORIES, ErrorCode
 from seedlm.host.traffic import Counted
 from seedlm.sim.accelerator import Accelerator
@@ -97,7 +97,7 @@ class RandomMatrix:
             wanted = np.flatnonzero(rows // piece_rows == number)
             inside = rows[wanted] - number * piece_rows
             units, which = np.unique(inside // unit_rows, return_inverse=True)
-            words = from_bytes(codec, self._piece(int(number))[units], self._unit_groups * blocks * lanes)
+            words = from_bytes(self._piece(int(number))[units], codec.word_bits, self._unit_groups * blocks * lanes)
             words = words.reshape(len(units), self._unit_groups, blocks, lanes).transpose(0, 1, 3, 2)
             out[wanted] = words.reshape(len(units), unit_rows, blocks)[which, inside % unit_rows]
         if codec.is_fp16:
@@ -112,7 +112,7 @@ class RandomMatrix:
             device.simulation.mem_write(address + offset, piece)
         where: dict[str, object] = {"weights": address, "rows": self.rows, "cols": self.cols}
         if self.scales is None:
-            return where | {"scale": default_scale(self.config.codec)}
+            return where | {"scale": self.config.codec.default_scale()}
         image = scale_image(self.config, self.scales)
         where["scales"] = device.allocate(image.size)
         device.simulation.mem_write(where["scales"], image)

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from seedlm.golden.build import Codec
+from seedlm.golden.codecs.seed import SeedCodec
 from seedlm.golden.lfsr import v_matrix, windows
 
 __all__ = ["DEPENDENT", "FEW", "centred", "fit", "ordered_dot", "orthonormal", "project", "ranks"]
@@ -33,7 +33,7 @@ ONCE = 0.01
 FEW = 16
 
 
-def centred(codec: Codec, seeds: np.ndarray) -> np.ndarray:
+def centred(codec: SeedCodec, seeds: np.ndarray) -> np.ndarray:
     """A(s) = V(s) - 2**(K-1) for n seeds: exact integers as float64 [P, C, n]."""
     out = np.empty((codec.P, codec.C, len(seeds)))
     states = windows(seeds, codec.K, codec.C * codec.P)
@@ -108,7 +108,7 @@ def fit(r: np.ndarray, y: np.ndarray) -> np.ndarray:
     return t
 
 
-def ranks(codec: Codec, seeds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def ranks(codec: SeedCodec, seeds: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The exact ranks of A(s), restricted to some of its rows: int64 [n].
 
     In integers, for the few seeds where float64 finds dependent columns: a basis with as many vectors as the
@@ -116,7 +116,7 @@ def ranks(codec: Codec, seeds: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    codec : Codec
+    codec : SeedCodec
     seeds : np.ndarray
         int [n].
     rows : np.ndarray

@@ -15,9 +15,8 @@ import numpy as np
 
 from seedlm.encoder.seed.geometry import ordered_dot
 from seedlm.encoder.seed.quantise import POWERS, quantise
-from seedlm.golden.build import Codec
+from seedlm.golden.codecs.seed import SeedCodec, pack
 from seedlm.golden.errors import SeedLMError
-from seedlm.golden.words import pack
 
 __all__ = ["ENCODERS", "Best", "Problem", "reconstruction_error"]
 
@@ -33,7 +32,7 @@ class Problem:
 
     Parameters
     ----------
-    codec : Codec
+    codec : SeedCodec
     blocks : np.ndarray
         float64 [C, n], finite.
     encoder : str
@@ -44,7 +43,7 @@ class Problem:
         float64 [C], non-negative; None for 1 everywhere.
     """
 
-    codec: Codec
+    codec: SeedCodec
     blocks: np.ndarray
     encoder: str = "paper"
     unit: np.ndarray | None = None
@@ -163,7 +162,7 @@ class Best:
         """Write the blocks of `other` to the positions `index`."""
         self.err[index], self.seed[index], self.e[index], self.q[:, index] = other.err, other.seed, other.e, other.q
 
-    def words(self, codec: Codec) -> np.ndarray:
+    def words(self, codec: SeedCodec) -> np.ndarray:
         """uint64 [n]."""
         return pack(codec, self.seed, self.e, self.q.T)
 

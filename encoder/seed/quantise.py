@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seedlm.golden.build import Codec
+from seedlm.golden.codecs.seed import SeedCodec
 
 __all__ = ["quantise"]
 
@@ -13,7 +13,7 @@ __all__ = ["quantise"]
 POWERS = np.ldexp(1.0, np.r_[np.arange(16), np.arange(-16, 0)])
 
 
-def quantise(codec: Codec, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantise(codec: SeedCodec, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exponent and coefficients nearest to `t` under the exponent rule.
 
     e = max over p of floor(log2 |t_p|), minus 2, clipped to the codec's exponents; then
@@ -21,7 +21,7 @@ def quantise(codec: Codec, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    codec : Codec
+    codec : SeedCodec
         Gives the range of e (0 only, if B = 0).
     t : np.ndarray
         float64 [P, n], finite.

@@ -13,9 +13,8 @@ import numpy as np
 from seedlm.encoder.seed.engines import make_engine
 from seedlm.encoder.seed.geometry import centred
 from seedlm.encoder.seed.problem import Best, Problem, reconstruction_error
-from seedlm.golden.build import Codec
+from seedlm.golden.codecs.seed import SeedCodec, unpack, weights_int
 from seedlm.golden.errors import SeedLMError
-from seedlm.golden.words import unpack, weights_int
 
 __all__ = ["RowSearch", "encode_rows"]
 
@@ -46,7 +45,7 @@ class RowSearch:
 
     Parameters
     ----------
-    codec : Codec
+    codec : SeedCodec
     w : np.ndarray
         Float [rows, cols], finite.
     encoder, engine : str
@@ -57,7 +56,7 @@ class RowSearch:
     threads : int or None
     """
 
-    codec: Codec
+    codec: SeedCodec
     w: np.ndarray
     encoder: str = "optimal"
     engine: str = "auto"
@@ -266,7 +265,7 @@ def clip_scale(scale):
     return (sign * np.clip(np.abs(scale), SMALLEST_SCALE, LARGEST_SCALE)).astype(np.float32)
 
 
-def encode_rows(w: np.ndarray, codec: Codec, encoder: str = "optimal", *, bias: int = 0,
+def encode_rows(w: np.ndarray, codec: SeedCodec, encoder: str = "optimal", *, bias: int = 0,
                 importance: np.ndarray | None = None, engine: str = "auto",
                 threads: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """Words and row scales of some rows of a matrix: the unit of work.
@@ -277,7 +276,7 @@ def encode_rows(w: np.ndarray, codec: Codec, encoder: str = "optimal", *, bias: 
     ----------
     w : np.ndarray
         Float [rows, cols], finite.
-    codec : Codec
+    codec : SeedCodec
         A codec with seeds.
     encoder : str
         ``optimal`` or ``paper``.

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 
 from seedlm.encoder.seed.geometry import centred, orthonormal
-from seedlm.golden.build import Codec
+from seedlm.golden.codecs.seed import SeedCodec
 from seedlm.golden.lfsr import states
 
 __all__ = ["LIMIT", "RANKS", "SLACK", "WARM", "Structure", "build", "cycle"]
@@ -66,7 +66,7 @@ class Structure:
     direct: np.ndarray
 
 
-def sign_vectors(codec: Codec, signs: np.ndarray) -> np.ndarray:
+def sign_vectors(codec: SeedCodec, signs: np.ndarray) -> np.ndarray:
     """beta / sqrt(C), float64 [C, n]."""
     bits = signs >> np.arange(codec.C)[:, None] & 1
     return (2.0 * bits - 1) / np.sqrt(codec.C)
@@ -80,7 +80,7 @@ def form_of(constants: np.ndarray, P: int) -> np.ndarray:
     return g
 
 
-def vectors_at(codec: Codec, signs: np.ndarray, first: int, count: int) -> np.ndarray:
+def vectors_at(codec: SeedCodec, signs: np.ndarray, first: int, count: int) -> np.ndarray:
     """The vectors z of the positions first to first + count - 1: float64 [P, C, count], h last."""
     at = WARM + first + 1
     period = codec.seeds
@@ -93,13 +93,13 @@ def vectors_at(codec: Codec, signs: np.ndarray, first: int, count: int) -> np.nd
     return np.stack([*z, h])
 
 
-def deviation(codec: Codec, constants: np.ndarray, z: np.ndarray, q: np.ndarray) -> np.ndarray:
+def deviation(codec: SeedCodec, constants: np.ndarray, z: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Matrices of the computed form minus the projector: float64 [C, C, n]."""
     rows = np.einsum("kjn,jcn->kcn", form_of(constants, codec.P), z)
     return np.einsum("kcn,kdn->cdn", rows, rows) - np.einsum("pcn,pdn->cdn", q, q)
 
 
-def rounding(codec: Codec, constants: np.ndarray) -> np.ndarray:
+def rounding(codec: SeedCodec, constants: np.ndarray) -> np.ndarray:
     """Bound of the single-precision rounding of the energy, for unit vectors: float64 [n].
 
     A table entry is a sum of C terms whose magnitudes sum to 1 at most; h sums table entries with
@@ -116,7 +116,7 @@ def rounding(codec: Codec, constants: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _build(C: int, P: int, K: int) -> Structure:
-    codec = Codec(name=f"c{C}p{P}k{K}b0", C=C, P=P, K=K, B=0)
+    codec = SeedCodec(name=f"c{C}p{P}k{K}b0", C=C, P=P, K=K, B=0)
     period = codec.seeds
     order = cycle(K, (C + 1) * P)
     top = order[: period + C * P + P] >> (K - 1)
@@ -144,6 +144,6 @@ def _build(C: int, P: int, K: int) -> Structure:
     return Structure(signs, constants, np.concatenate(direct))
 
 
-def build(codec: Codec) -> Structure:
+def build(codec: SeedCodec) -> Structure:
     """The tables of a codec; the same for all codecs with the same C, P and K."""
     return _build(codec.C, codec.P, codec.K)

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from seedlm.golden.build import Codec, codec
+from seedlm.golden.codecs import Codec, codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import SOURCE_DTYPES, RawTensor, TensorFile, some_names, write_tensors
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.words import from_bytes, to_bytes
 
 __all__ = [
     "FORMAT",
@@ -23,6 +22,7 @@ __all__ = [
     "PackedFile",
     "TensorInfo",
     "foreign_seeds",
+    "stored_parts",
     "write_packed",
     "write_stored",
 ]
@@ -162,17 +162,10 @@ class PackedFile:
         if name not in self.tensors:
             raise SeedLMError(f"{self.path}: no compressed tensor {name!r}: {some_names(self.tensors)}")
         info = self.tensors[name]
-        if info.codec.is_fp16:
-            words, scales = self.file.array(name).view(np.uint16), None
-        else:
-            blocks = self.file.array(f"{name}.blocks")
-            count = info.codec.blocks(info.shape[1])
-            words = from_bytes(info.codec, blocks, count)
-            used = count * info.codec.word_bits % 8
-            if check and used and (blocks[:, -1] >> used).any():
-                raise SeedLMError(f"{self.path}: tensor {name!r}: bits after the last word of a row are not zero")
-            scales = self.file.array(f"{name}.scales").astype(np.float32) if info.codec.row_scales else None
-        matrix = PackedMatrix(info.codec, info.shape, words, scales, info.exp_bias, info.dtype)
+        rows, cols = info.shape
+        stored = self.file.raw(info.codec.stored_name(name)).data.reshape(rows, info.codec.row_bytes(cols))
+        scales = self.file.array(f"{name}.scales").astype(np.float32) if info.codec.row_scales else None
+        matrix = PackedMatrix(info.codec, info.shape, None, scales, info.exp_bias, info.dtype, stored=stored)
         if check:
             matrix.check(f"{self.path}: tensor {name!r}")
         return matrix
@@ -189,12 +182,15 @@ class PackedFile:
 def _stored(name: str, info: TensorInfo) -> list[tuple[str, str, tuple[int, ...]]]:
     """Name, dtype and shape of the stored tensors of a compressed one."""
     rows, cols = info.shape
-    if info.codec.is_fp16:
-        return [(name, "F16", (rows, cols))]
-    out: list[tuple[str, str, tuple[int, ...]]] = [(f"{name}.blocks", "U8", (rows, info.codec.row_stride(cols)))]
-    if info.codec.row_scales:
-        out.append((f"{name}.scales", "F32", (rows,)))
-    return out
+    codec = info.codec
+    words = (codec.stored_name(name), codec.stored_dtype, codec.stored_shape(rows, cols))
+    return [words, (f"{name}.scales", "F32", (rows,))] if codec.row_scales else [words]
+
+
+def stored_parts(info: TensorInfo, rows: np.ndarray, scales: np.ndarray | None) -> list[RawTensor]:
+    """The stored tensors of a compressed one, from its rows (uint8 [rows, row_bytes]) and row scales."""
+    words = RawTensor(info.codec.stored_dtype, info.codec.stored_shape(*info.shape), rows.reshape(-1))
+    return [words] if scales is None else [words, RawTensor.from_array(scales)]
 
 
 def write_packed(
@@ -222,11 +218,7 @@ def write_packed(
     for name, matrix in matrices.items():
         matrix.check(f"tensor {name!r}")
         infos[name] = TensorInfo(matrix.codec, matrix.shape, int(matrix.exp_bias), matrix.dtype)
-        if matrix.codec.is_fp16:
-            parts = [matrix.halves()]
-        else:
-            parts = [to_bytes(matrix.codec, matrix.words), matrix.scales]
-        stored[name] = [RawTensor.from_array(part) for part in parts if part is not None]
+        stored[name] = stored_parts(infos[name], matrix.stored, matrix.scales)
     write_stored(path, infos, stored, other)
 
 
@@ -245,7 +237,7 @@ def write_stored(
     infos : mapping of str to TensorInfo
         What the compressed tensors are.
     stored : mapping of str to sequence of RawTensor
-        For each of them the U8 rows of words and, with row scales, the F32 scales; for ``fp16`` the F16 weights.
+        For each of them the rows of words and, with row scales, the F32 scales (`stored_parts`).
         The words are not checked.
     other : mapping of str to RawTensor, optional
         Tensors to copy as they are.

@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 
 from seedlm.encoder.seed.problem import Best, Problem
-from seedlm.golden.build import TAPS
+from seedlm.golden.lfsr import TAPS
 
 __all__ = ["brute_force"]
 

@@ -13,7 +13,6 @@ from seedlm.encoder.units import Unit, encode_unit, prepare, slices
 from seedlm.golden.build import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import RawTensor
-from seedlm.golden.words import to_bytes
 
 CODEC = "c8p4k8b0r"
 
@@ -31,7 +30,7 @@ def work(codec_name, tensor, step):
 def test_units_are_the_rows_of_the_matrix(name, dtype, rng):
     tensor = RawTensor.from_array(rng.standard_t(4, (11, 20)), dtype)
     whole = compress_matrix(tensor.array(), codec(name), dtype=dtype)
-    expected = whole.halves().view(np.uint8) if whole.codec.is_fp16 else to_bytes(whole.codec, whole.words)
+    expected = whole.stored
     found = dict(encode_here(work(name, tensor, 4)))
     assert np.array_equal(np.concatenate([u.data for u in found.values()]), expected)
     if whole.scales is not None:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from seedlm.golden.build import Codec, codec
+from seedlm.golden.codecs.seed import pack
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.words import pack
 
 SEED_CODECS = [
     codec(name)

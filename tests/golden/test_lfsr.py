@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from seedlm.golden.build import TAPS
 from seedlm.golden.errors import SeedLMError
-from seedlm.golden.lfsr import sequence_masks, states, step, v_matrices, v_matrix, windows
+from seedlm.golden.lfsr import TAPS, sequence_masks, states, step, v_matrices, v_matrix, windows
 from tests import oracle
 
 

@@ -4,7 +4,7 @@ import pytest
 from seedlm.golden.build import CODECS as PRESETS
 from seedlm.golden.build import codec
 from seedlm.golden.errors import SeedLMError
-from seedlm.golden.matrix import PackedMatrix, default_scale
+from seedlm.golden.matrix import PackedMatrix
 from tests import oracle
 from tests.golden.corners import CODECS, bits32, corner_matrix
 
@@ -63,10 +63,10 @@ def test_random_passes_its_own_check(kind, rng):
 
 
 def test_default_scale():
-    assert bits32(default_scale(PRESETS["seedlm4"])) == [oracle.default_scale(16)]
-    assert bits32(default_scale(PRESETS["seedlm4"], -7)) == [oracle.default_scale(16, -7)]
-    assert bits32(default_scale(codec("c8p3k20b0"), 3)) == [oracle.default_scale(20, 3)]
-    assert bits32(default_scale(PRESETS["fp16"])) == [0x3F800000]
+    assert bits32(PRESETS["seedlm4"].default_scale()) == [oracle.default_scale(16)]
+    assert bits32(PRESETS["seedlm4"].default_scale(-7)) == [oracle.default_scale(16, -7)]
+    assert bits32(codec("c8p3k20b0").default_scale(3)) == [oracle.default_scale(20, 3)]
+    assert bits32(PRESETS["fp16"].default_scale()) == [0x3F800000]
 
 
 def test_stored_bits(rng):

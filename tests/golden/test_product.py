@@ -92,8 +92,8 @@ def test_wide_and_long(kind, rng):
     rows, cols = 2, 20000
     for matrix in (PackedMatrix.random(kind, rows, cols, rng), corner_matrix(kind, rows, cols, rng)):
         for x in (random_halves(cols, rng), np.full(cols, -65504.0, dtype=np.float16)):
-            W, shift = product_module._integer_weights(matrix)
-            m, E = product_module.groups(kind, x)
+            W, shift = kind.integers(matrix.words, matrix.cols)
+            m, E = product_module.groups(x, kind.group)
             X = (m.astype(object) << (E.astype(object) + 14)[:, None]).ravel()[:cols]
             expected = [int(w.astype(object) @ X) << shift for w in W]
             assert exact(matrix, x).tolist() == expected

@@ -14,7 +14,7 @@ from cocotb.triggers import RisingEdge
 
 from seedlm.build.convert import verilog_text
 from seedlm.golden.build import Config, codec
-from seedlm.golden.words import unpack, weights_int
+from seedlm.golden.codecs.seed import unpack, weights_int
 from seedlm.hdl import mac
 from seedlm.hdl.delay import delay
 from seedlm.hdl.mac import MacArray

@@ -10,8 +10,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from seedlm.golden.build import codec
+from seedlm.golden.codecs.seed import pack, weights_int
 from seedlm.golden.lfsr import states
-from seedlm.golden.words import pack, weights_int
 from seedlm.hdl.delay import delay
 from seedlm.hdl.lfsr_bank import LfsrBank
 from seedlm.hdl.reconstruction import Reconstruction

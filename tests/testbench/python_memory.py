@@ -16,7 +16,6 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
 from seedlm.golden.build import Config, codec
 from seedlm.golden.images import activation_image
-from seedlm.golden.matrix import default_scale
 from seedlm.golden.product import product
 from seedlm.hdl.registers import register
 from seedlm.sim.benchmark import RandomMatrix
@@ -50,7 +49,7 @@ async def one_product(dut):
     values = {
         "CONTROL": register("CONTROL").pack(irq_idle=1), "WEIGHTS_LO": 0, "ACTIVATIONS_LO": activations,
         "RESULTS_LO": results, "ROWS": rows, "COLS": cols,
-        "SCALE": int(np.float32(default_scale(config.codec)).view(np.uint32)),
+        "SCALE": int(np.float32(config.codec.default_scale()).view(np.uint32)),
     }  # fmt: skip
     for name, value in values.items():
         await registers.write_dword(register(name).offset, value)
