@@ -174,32 +174,21 @@ def groups(x: list[int], G: int) -> list[tuple[list[int], int]]:
     return out
 
 
-def exact(rows: list[list[int]], x: list[int], C: int, P: int, K: int, B: int) -> list[int]:
-    """A of every row of block words."""
-    vector = groups(x, C)
-    out = []
-    for words in rows:
-        total = 0
-        for word, (m, E) in zip(words, vector, strict=True):
-            n, e = block(word, C, P, K, B)
-            total += sum(n[c] * m[c] for c in range(C)) << (e + 8 + E + 14)
-        out.append(total)
-    return out
+def half_term(bits: int) -> tuple[int, int]:
+    """M and z + 24 of a finite binary16 weight M * 2**z."""
+    exponent, mantissa = (bits >> 10) % 32, bits % 1024
+    M, z = (mantissa, -24) if exponent == 0 else (1024 + mantissa, exponent - 25)
+    return (-M if bits >> 15 else M), z + 24
 
 
-def exact_fp16(rows: list[list[int]], x: list[int]) -> list[int]:
-    """A of every row of binary16 weights."""
-    vector = groups(x, 8)
+def exact(rows: list[list[tuple[int, int]]], x: list[int], G: int) -> list[int]:
+    """A of every row; a row is (N, shift) of every weight, and may be longer than x."""
+    vector = [(m, E) for group, E in groups(x, G) for m in group]
     out = []
-    for weights in rows:
+    for row in rows:
         total = 0
-        for c, bits in enumerate(weights):
-            exponent, mantissa = (bits >> 10) % 32, bits % 1024
-            M, z = (mantissa, -24) if exponent == 0 else (1024 + mantissa, exponent - 25)
-            if bits >> 15:
-                M = -M
-            m, E = vector[c // 8]
-            total += (M * m[c % 8]) << (z + 24 + E + 14)
+        for (n, shift), (m, E) in zip(row, vector, strict=False):
+            total += (n * m) << (shift + E + 14)
         out.append(total)
     return out
 
@@ -209,13 +198,9 @@ def results(A: list[int], fraction_bits: int, scales: list[int]) -> list[int]:
     return [fl32_mul(fl32(a * Fraction(2) ** -fraction_bits), scale) for a, scale in zip(A, scales, strict=True)]
 
 
-def product(rows: list[list[int]], x: list[int], C: int, P: int, K: int, B: int, scales: list[int]) -> list[int]:
+def product(
+    rows: list[list[tuple[int, int]]], x: list[int], G: int, fraction_bits: int, scales: list[int]
+) -> list[int]:
     if any(binary16(bits) is None for bits in x):
         return [NAN] * len(rows)
-    return results(exact(rows, x, C, P, K, B), 38, scales)
-
-
-def product_fp16(rows: list[list[int]], x: list[int], scales: list[int]) -> list[int]:
-    if any(binary16(bits) is None for bits in x):
-        return [NAN] * len(rows)
-    return results(exact_fp16(rows, x), 54, scales)
+    return results(exact(rows, x, G), fraction_bits, scales)

@@ -16,8 +16,11 @@ from seedlm.golden.files.npy import load_npy, save_npy
 from seedlm.golden.files.packed import PackedFile, write_packed, write_stored
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
 from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import exact, product
 from tests import oracle
-from tests.golden.corners import CODECS, bits32
+from tests.families import CODECS
+from tests.families.seed import CODECS as SEED_CODECS
+from tests.golden.corners import bits32
 
 SEED_ZERO = "blocks have seed 0 and non-zero coefficients, the first in row"
 
@@ -131,12 +134,28 @@ def test_row_scales_and_fp16_by_hand(tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [k for k in CODECS if not k.is_fp16], ids=str)
+@pytest.mark.parametrize("kind", SEED_CODECS, ids=str)
 def test_blocks_equal_the_oracle(kind, tmp_path, rng):
     matrix = PackedMatrix.random(kind, 3, 5 * kind.C - 1 or 1, rng)
     write_packed(tmp_path / "p", {"w": matrix})
     blocks = TensorFile(tmp_path / "p").array("w.blocks")
     assert [row.tobytes() for row in blocks] == [oracle.pack_bits(r, kind.word_bits) for r in matrix.words.tolist()]
+
+
+def test_int8_by_hand(tmp_path):
+    words = np.array([[1, -1, 127], [-127, 0, 2]], np.int8)
+    matrix = PackedMatrix(PRESETS["int8"], (2, 3), words, np.array([1.0, -2.0], np.float32))
+    write_packed(tmp_path / "p", {"w": matrix})
+    file = TensorFile(tmp_path / "p")
+    assert {name: (t.dtype, t.shape, t.data.tobytes().hex()) for name, t in file.tensors.items()} == {
+        "w.scales": ("F32", (2,), "0000803f000000c0"),
+        "w.blocks": ("U8", (2, 3), "01ff7f810002"),
+    }
+    assert matrix.decode().tolist() == [[1, -1, 127], [254, 0, -4]]
+    # x = 1, 2, 4: E = 2, m = x * 2**14; A = (1 - 2 + 508) * 2**14 * 2**16, y = A * 2**-30 * scale
+    x = np.array([1, 2, 4], np.float16)
+    assert exact(matrix, x).tolist() == [507 << 30, (-127 + 8) << 30]
+    assert product(matrix, x).tolist() == [507.0, 238.0]
 
 
 def test_equal_input_gives_equal_bytes(tmp_path, rng):

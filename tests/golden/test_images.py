@@ -13,7 +13,7 @@ from seedlm.golden.images import (
 )
 from seedlm.golden.matrix import PackedMatrix
 from tests import oracle
-from tests.golden.corners import CODECS
+from tests.families import CODECS
 
 
 def config(kind, lanes=16, bus_bits=512):
@@ -87,6 +87,7 @@ def test_steps_of_the_presets():
     for name in ("seedlm4", "seedlm4r"):
         assert Config(codec=PRESETS[name]).image_beats(16, 8 * 100) == 100
     assert Config(codec=PRESETS["fp16"]).image_beats(16, 2 * 100) == 100
+    assert Config(codec=PRESETS["int8"]).image_beats(16, 4 * 100) == 100
     for name in ("seedlm3", "seedlm3r"):
         assert Config(codec=PRESETS[name]).image_beats(16, 12 * 8) == 9
 

@@ -6,31 +6,24 @@ from seedlm.golden.build import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from tests import oracle
-from tests.golden.corners import CODECS, bits32, corner_matrix
+from tests.families import CODECS, family_tests
+from tests.golden.corners import bits32, corner_matrix
 
 
 def oracle_weights(matrix):
     """Exact weights as fractions, [rows][cols]."""
     kind, out = matrix.codec, []
     for r, words in enumerate(matrix.words.tolist()):
-        if kind.is_fp16:
-            row = [oracle.binary16(bits) for bits in words]
-        elif kind.row_scales:
-            scale = bits32(matrix.scales[r : r + 1])[0]
-            row = [
-                w for word in words for w in oracle.scaled_block_weights(word, kind.C, kind.P, kind.K, kind.B, scale)
-            ]
-        else:
-            bias = matrix.exp_bias
-            row = [w for word in words for w in oracle.block_weights(word, kind.C, kind.P, kind.K, kind.B, bias)]
-        out.append(row[: matrix.cols])
+        row = family_tests(kind).weights(kind, words, matrix.exp_bias)[: matrix.cols]
+        scale = 1 if matrix.scales is None else oracle.binary32(bits32(matrix.scales[r : r + 1])[0])
+        out.append([w * scale for w in row])
     return out
 
 
 @pytest.mark.parametrize("kind", CODECS, ids=str)
 def test_decode(kind, rng):
     for matrix in (PackedMatrix.random(kind, 3, 29, rng), corner_matrix(kind, 9, 29, rng)):
-        if not (kind.is_fp16 or kind.row_scales):
+        if kind.has_exp_bias:
             matrix.exp_bias = 5
         exact = oracle_weights(matrix)
         # Python rounds a fraction to the nearest binary64; where a weight fits binary64 that is exact.
@@ -38,7 +31,7 @@ def test_decode(kind, rng):
         single = matrix.decode()
         assert single.dtype == np.float32
         assert single.shape == (matrix.rows, 29)
-        if kind.row_scales or kind.is_fp16:
+        if not kind.has_exp_bias:
             # -0 comes from a zero integer and a negative scale, which a fraction does not see.
             assert bits32(np.abs(single).ravel()) == [oracle.fl32(abs(w)) for row in exact for w in row]
 
@@ -74,6 +67,7 @@ def test_stored_bits(rng):
     assert PackedMatrix.random(PRESETS["seedlm3"], 3, 12, rng).stored_bits == 3 * 40  # 36 bits in whole bytes
     assert PackedMatrix.random(PRESETS["seedlm4r"], 3, 64, rng).stored_bits == 3 * (64 * 4 + 32)
     assert PackedMatrix.random(PRESETS["fp16"], 3, 5, rng).stored_bits == 3 * 80
+    assert PackedMatrix.random(PRESETS["int8"], 3, 5, rng).stored_bits == 3 * (40 + 32)
 
 
 def change(**fields):
@@ -93,6 +87,7 @@ def poke(field, place, value):
 
 SEED_ZERO = "blocks have seed 0 and non-zero coefficients, the first in row"
 WORDS = "weights in codec seedlm4 must be uint64"
+WORDS8 = "weights in codec int8 must be int8"
 BIAS = "does not give a positive finite binary32 scale"
 
 FAULTS = [
@@ -116,6 +111,9 @@ FAULTS = [
     ("seedlm4r", poke("scales", 3, np.nan), "1 of 4 row scales are NaN or infinite, the first in row 3"),
     ("fp16", poke("words", (1, 23), 0x7C00), "1 of 96 weights are NaN or infinite, the first in row 1, column 23"),
     ("fp16", poke("words", (0, 0), 0xFFFF), "1 of 96 weights are NaN or infinite, the first in row 0, column 0"),
+    ("int8", poke("words", (3, 2), -128), "1 of 96 weights are -128, the first in row 3, column 2"),
+    ("int8", change(words=np.ones((4, 9), np.int8)), f"the words of 4 x 24 {WORDS8} [4, 24], not int8 [4, 9]"),
+    ("int8", change(scales=None), "codec int8 needs row scales"),
     ("fp16", change(exp_bias=-1), "codec fp16 has no exponent bias, found -1"),
 ]
 

@@ -6,7 +6,8 @@ from seedlm.golden.codecs.seed import CHUNK, pack, unpack, weights_int
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.packing import from_bytes, to_bytes
 from tests import oracle
-from tests.golden.corners import SEED_CODECS, corner_words
+from tests.families.seed import CODECS as SEED_CODECS
+from tests.families.seed import corner_words
 
 
 def random_words(kind, shape, rng):

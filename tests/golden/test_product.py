@@ -8,14 +8,14 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import Prepared, exact, product
 from tests import oracle
-from tests.golden.corners import CODECS, bits32, corner_matrix, corner_vectors, random_halves
+from tests.families import CODECS, family_tests
+from tests.golden.corners import bits32, corner_matrix, corner_vectors, random_halves
 
 
 def oracle_exact(matrix, x):
-    rows, bits, kind = matrix.words.tolist(), x.view(np.uint16).tolist(), matrix.codec
-    if kind.is_fp16:
-        return oracle.exact_fp16(rows, bits)
-    return oracle.exact(rows, bits, kind.C, kind.P, kind.K, kind.B)
+    kind = matrix.codec
+    rows = [family_tests(kind).terms(kind, row) for row in matrix.words.tolist()]
+    return oracle.exact(rows, x.view(np.uint16).tolist(), kind.group)
 
 
 def check(matrix, x, scale=None):
@@ -25,10 +25,10 @@ def check(matrix, x, scale=None):
     if kind.row_scales:
         scales = bits32(matrix.scales)
     elif scale is None:
-        scales = [0x3F800000 if kind.is_fp16 else oracle.default_scale(kind.K, matrix.exp_bias)] * matrix.rows
+        scales = [family_tests(kind).default_scale(kind, matrix.exp_bias)] * matrix.rows
     else:
         scales = bits32(np.float32(scale)) * matrix.rows
-    y = oracle.results(A, 54 if kind.is_fp16 else 38, scales)
+    y = oracle.results(A, family_tests(kind).FRACTION_BITS, scales)
     prepared = Prepared(matrix)
     assert exact(matrix, x).tolist() == A
     assert exact(prepared, x).tolist() == A
@@ -69,21 +69,16 @@ def test_corners(kind, rng):
 def test_largest_sums(kind):
     # Every weight and activation as large as it can be and of the same sign: the widest accumulator.
     cols = 5 * kind.group
-    word = np.uint64((0x88888888 << (kind.K + kind.B)) & ((1 << kind.word_bits) - 1))  # seed 0, all q = -8
-    word |= np.uint64((kind.exponent_max & ((1 << kind.B) - 1)) << kind.K)
-    words = np.full((2, kind.blocks(cols)), word)
-    if kind.is_fp16:
-        words = np.full((2, cols), 0x7BFF, dtype=np.uint16)
+    dtype, shape = kind.words_layout(2, cols)
+    words = np.full(shape, family_tests(kind).largest_word(kind), dtype)
     scales = np.array([1, -1], dtype=np.float32) if kind.row_scales else None
     matrix = PackedMatrix(kind, (2, cols), words, scales)
     x = np.full(cols, 0x7BFF, dtype=np.uint16).view(np.float16)
     check(matrix, x)
     check(matrix, -x)
-    m, shift = (2047 << 6), 44 if kind.B == 4 else 29 + 8 + kind.exponent_max
-    if kind.is_fp16:
-        assert exact(matrix, x).tolist() == [cols * (2047 * m) << (29 + 29)] * 2
-    else:
-        assert exact(matrix, x).tolist() == [cols * kind.weight_max * m << shift] * 2
+    (n, shift), *_ = family_tests(kind).terms(kind, words[0].tolist())
+    assert abs(n) == kind.weight_max
+    assert exact(matrix, x).tolist() == [cols * (n * (2047 << 6)) << (shift + 29)] * 2
 
 
 @pytest.mark.parametrize("kind", CODECS, ids=str)
@@ -133,7 +128,7 @@ def test_many_rows_in_pieces(rng, monkeypatch):
     assert exact(matrix, x).tolist() == oracle_exact(matrix, x)
 
 
-@pytest.mark.parametrize("name", ["seedlm4", "seedlm4r", "fp16"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_several_vectors(name, rng):
     matrix = PackedMatrix.random(PRESETS[name], 6, 33, rng)
     x = random_halves(5 * 33, rng).reshape(5, 33)
@@ -155,7 +150,7 @@ def test_activations_that_are_not_finite(name, bits, rng):
         x = random_halves(20, rng)
         x.view(np.uint16)[place] = bits
         assert bits32(product(matrix, x)) == [0x7FC00000] * 3
-        assert oracle.product_fp16([[0]] * 3, x.view(np.uint16).tolist(), [0] * 3) == [0x7FC00000] * 3
+        assert oracle.product([[(0, 0)]] * 3, x.view(np.uint16).tolist(), 8, 30, [0] * 3) == [0x7FC00000] * 3
 
 
 def test_zeros(rng):
@@ -228,3 +223,15 @@ def test_refused(rng):
     matrix.words[1, 7] = 0xFC00
     with pytest.raises(SeedLMError, match=r"^binary16 weights must be finite, found NaN or infinity$"):
         product(matrix, x)
+
+
+@pytest.mark.parametrize("kind", [k for k in CODECS if k.name in PRESETS], ids=str)
+@pytest.mark.parametrize("group", [16, 24])
+def test_the_group_is_an_argument(kind, group, rng):
+    """A build may have larger activation groups than the codec by itself."""
+    matrix, x = PackedMatrix.random(kind, 3, 50, rng), random_halves(50, rng)
+    rows = [family_tests(kind).terms(kind, row) for row in matrix.words.tolist()]
+    expected = oracle.exact(rows, x.view(np.uint16).tolist(), group)
+    assert exact(matrix, x, group=group).tolist() == expected
+    assert Prepared(matrix, group).exact(x).tolist() == expected
+    assert bits32(product(matrix, x, group=group)) == bits32(Prepared(matrix, group).product(x))

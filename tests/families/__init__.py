@@ -1,0 +1,31 @@
+"""What the tests know of each codec family: one module per family, found by itself under the family's name.
+
+A module says the numeric contract a second time, in plain Python integers from the text of the specification:
+
+- ``CODECS``: the codecs that tests run over, presets and extreme parameters
+- ``FRACTION_BITS``: binary places of the exact product
+- ``corner_words(kind)``: words of every combination of extreme fields, in the dtype of the words in memory
+- ``largest_word(kind)``: a word whose weights are all as large as they can be and of the same sign
+- ``terms(kind, row)``: (N, shift) of every weight of a row of words (list of int); its term is N m << (shift + E + 14)
+- ``weights(kind, row, bias)``: the weights without row scales, as fractions
+- ``default_scale(kind, bias)``: the product's scale where none is given, as binary32 bits
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from seedlm.golden.codecs import FAMILIES, Codec
+from seedlm.golden.registry import modules
+
+__all__ = ["CODECS", "family_tests"]
+
+_TESTS: dict[str, ModuleType] = {module.__name__.rsplit(".", 1)[-1]: module for module in modules(__name__)}
+assert set(_TESTS) == set(FAMILIES), f"families {sorted(FAMILIES)} have tests {sorted(_TESTS)}"
+
+CODECS: list[Codec] = [kind for name in FAMILIES for kind in _TESTS[name].CODECS]
+
+
+def family_tests(kind: Codec) -> ModuleType:
+    """The module of a codec's family."""
+    return _TESTS[kind.family]
