@@ -14,11 +14,11 @@ from seedlm.golden.images import activation_image, parse_results, scale_image, w
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.hdl.registers import COUNTERS, ErrorCode, counter_registers, register
 from seedlm.host.identity import check_identity
+from seedlm.host.regions import Allocator, ProductRegions, region_sizes
 from seedlm.host.transport import Transport
 
 __all__ = ["Accelerator", "AcceleratorError", "Matrix", "Outcome", "Vector"]
 
-PAGE = 4096  # regions start at multiples of it
 COUNT_MASK = 0xFFFFFFFF  # SUBMITTED and COMPLETED wrap
 
 
@@ -116,8 +116,7 @@ class Accelerator:
         self._write("IRQ_STATUS", register("IRQ_STATUS").pack(product_done=1, idle=1, error=1))
 
         first, size = memory or (0, 1 << self.config.addr_bits)
-        self._next = -(-first // PAGE) * PAGE
-        self._end = first + size
+        self._memory = Allocator(first, first + size)
 
     # --- registers -------------------------------------------------------------------------------
 
@@ -163,20 +162,16 @@ class Accelerator:
         SeedLMError
             There is not that much left.
         """
-        address = self._next
-        if address + nbytes > self._end:
-            raise SeedLMError(f"the accelerator's memory has {max(0, self._end - address)} bytes left, not {nbytes}")
-        self._next = address + -(-nbytes // PAGE) * PAGE
-        return address
+        return self._memory(nbytes)
 
     @contextmanager
     def scratch(self) -> Iterator[None]:
         """What is allocated inside is free again afterwards."""
-        mark = self._next
+        mark = self._memory.next
         try:
             yield
         finally:
-            self._next = mark
+            self._memory.next = mark
 
     def _store(self, image: np.ndarray) -> int:
         address = self.allocate(image.size)
@@ -216,7 +211,7 @@ class Accelerator:
             Wrong sizes, row scales that are missing or not wanted, too large for the build or the memory.
         """
         self._check_size(rows, cols)
-        size = self.config.image_beats(rows, cols) * self.config.beat_bytes
+        size = region_sizes(self.config, rows, cols)["weights"]
         if image.dtype != np.uint8 or image.shape != (size,):
             found = f"{image.dtype} {list(image.shape)}"
             raise SeedLMError(f"the image of {rows} x {cols} weights is uint8 [{size}], not {found}")
@@ -246,20 +241,26 @@ class Accelerator:
 
     # --- products --------------------------------------------------------------------------------
 
+    def place(self, matrix: Matrix, activations: int) -> ProductRegions:
+        """Regions of a product of `matrix` and the activations at that address; the results' region is a new one."""
+        return ProductRegions.place(
+            self.config, matrix.rows, matrix.cols, self.allocate,
+            weights=matrix.address, scales=matrix.scales or 0, activations=activations,
+        )  # fmt: skip
+
     def submit(
-        self, *, weights: int, activations: int, results: int, rows: int, cols: int, scale: float = 1.0,
-        scales: int = 0, same: bool = False, on_error: str = "raise",
-    ) -> int:  # fmt: skip
+        self, regions: ProductRegions, *, scale: float = 1.0, same: bool = False, on_error: str = "raise"
+    ) -> int:
         """Queue a product of regions in memory; waits while the queue is full.
 
         Parameters
         ----------
-        weights, activations, results, scales : int
-            Addresses of the regions; `scales` counts for codecs with row scales only.
+        regions : ProductRegions
+            Shape and addresses.
         scale : float
             The product's scale, rounded to binary32; without row scales only.
         same : bool
-            The activations are those that were loaded last; `activations` does not matter.
+            The activations are those that were loaded last; ``regions.activations`` does not matter.
         on_error : "raise" or "continue"
             As for `wait`, while the queue is full.
 
@@ -276,19 +277,8 @@ class Accelerator:
             A value that its register cannot hold (values that the accelerator refuses give the code DESCRIPTOR), or a
             queue that is full and paused.
         """
-        regions = {"weights": weights, "activations": activations, "results": results, "scales": scales}
-        for name, address in regions.items():
-            if not 0 <= address < 1 << 64:
-                raise SeedLMError(f"the address of the {name} must have 64 bits, not be {address:#x}")
-            self._write(f"{name.upper()}_LO", address & 0xFFFFFFFF)
-            self._write(f"{name.upper()}_HI", address >> 32)
-        for name, size in (("ROWS", rows), ("COLS", cols)):
-            if not 0 <= size < 1 << 32:
-                raise SeedLMError(f"{name.lower()} must have 32 bits, not be {size}")
-            self._write(name, size)
-        with np.errstate(over="ignore", under="ignore"):
-            self._write("SCALE", int(np.float32(scale).view(np.uint32)))
-        self._write("FLAGS", register("FLAGS").pack(same=int(same)))
+        for name, word in regions.words(scale=scale, same=same).items():
+            self._write(name, word)
         while self.status()["queue_full"]:
             if self._control["pause"]:
                 raise SeedLMError(f"{self.config.queue_depth} products are queued and paused: no room for more")
@@ -426,19 +416,15 @@ class Accelerator:
                 if not same:
                     address = x.address if isinstance(x, Vector) else self._store(x)
                 before = key
-                queue.append({
-                    "weights": matrix.address, "activations": address, "scales": matrix.scales or 0,
-                    "results": self.allocate(self.config.result_beats(matrix.rows) * self.config.beat_bytes),
-                    "rows": matrix.rows, "cols": matrix.cols, "scale": scale, "same": same,
-                })  # fmt: skip
+                queue.append((self.place(matrix, address), scale, same))
             with self.paused() if together and len(queue) <= self.config.queue_depth else nullcontext():
-                for descriptor in queue:
-                    self.submit(**descriptor, on_error="continue")
+                for regions, scale, same in queue:
+                    self.submit(regions, scale=scale, same=same, on_error="continue")
             codes = self.wait(on_error="continue")
-            return [Outcome(code, self._results(d["results"], d["rows"])) for code, d in zip(codes, queue, strict=True)]
+            return [Outcome(code, self._results(regions)) for code, (regions, *_) in zip(codes, queue, strict=True)]
 
-    def _results(self, address: int, rows: int) -> np.ndarray:
-        return parse_results(self.config, self.transport.mem_read(address, 4 * rows), rows)
+    def _results(self, regions: ProductRegions) -> np.ndarray:
+        return parse_results(self.config, self.transport.mem_read(regions.results, 4 * regions.rows), regions.rows)
 
     def _prepare(self, matrix: Matrix, x: np.ndarray | Vector, scale: float | None = None) -> tuple:
         """A job of `products`, checked: the matrix, the vector or its image, the scale."""

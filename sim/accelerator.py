@@ -91,10 +91,10 @@ class Accelerator(Driver):
 
     def reset(self) -> None:
         """Reset the accelerator and its memory controller, and start the driver anew; regions stay allocated."""
-        mark = self._next
+        mark = self._memory.next
         self.simulation.reset()
         super().__init__(self.transport, self.config, timeout=self.timeout)
-        self._next = mark
+        self._memory.next = mark
 
     def close(self) -> None:
         """Free the simulation."""

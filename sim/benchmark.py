@@ -20,6 +20,8 @@ from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.packing import from_bytes
 from seedlm.golden.product import product
 from seedlm.hdl.registers import CATEGORIES, ErrorCode
+from seedlm.host.driver import Matrix
+from seedlm.host.regions import ProductRegions, region_sizes
 from seedlm.host.traffic import Counted
 from seedlm.sim.accelerator import Accelerator
 from seedlm.sim.bench_memory import Reader
@@ -105,18 +107,19 @@ class RandomMatrix:
         scales = None if self.scales is None else self.scales[rows]
         return PackedMatrix(codec, (len(rows), self.cols), out, scales)
 
-    def store(self, device: Accelerator) -> dict[str, object]:
-        """Put it into the accelerator's memory; what `Accelerator.submit` wants to know about it."""
+    def store(self, device: Accelerator) -> Matrix:
+        """Put it into the accelerator's memory."""
         address = device.allocate(self.image_bytes)
         for offset, piece in self.image():
             device.simulation.mem_write(address + offset, piece)
-        where: dict[str, object] = {"weights": address, "rows": self.rows, "cols": self.cols}
-        if self.scales is None:
-            return where | {"scale": self.config.codec.default_scale()}
-        image = scale_image(self.config, self.scales)
-        where["scales"] = device.allocate(image.size)
-        device.simulation.mem_write(where["scales"], image)
-        return where
+        scales = None
+        if self.scales is not None:
+            image = scale_image(self.config, self.scales)
+            scales = device.allocate(image.size)
+            device.simulation.mem_write(scales, image)
+        return Matrix(
+            rows=self.rows, cols=self.cols, address=address, scale=self.config.codec.default_scale(), scales=scales
+        )
 
 
 def sample(rows: int, cols: int, seed: int) -> np.ndarray:
@@ -183,12 +186,14 @@ class Measurement(Counted):
         }
 
 
-def _run(device: Accelerator, jobs: list[dict], beats: int, advance: Advance) -> tuple[int, float]:
+def _run(
+    device: Accelerator, jobs: list[tuple[Matrix, ProductRegions]], beats: int, advance: Advance
+) -> tuple[int, float]:
     """Run the queued products; simulated cycles and seconds."""
     simulation = device.simulation
     with device.paused():
-        for job in jobs:
-            device.submit(**job)
+        for matrix, regions in jobs:
+            device.submit(regions, scale=matrix.scale)
         started, begin = time.process_time(), simulation.cycles
     # They take a cycle for every beat at least: so many pass before there is any use in waiting.
     while beats:
@@ -206,10 +211,7 @@ def _run(device: Accelerator, jobs: list[dict], beats: int, advance: Advance) ->
 
 def product_beats(config: Config, rows: int, cols: int) -> int:
     """Beats that a product moves at least, both directions."""
-    return (
-        config.image_beats(rows, cols) + config.activation_beats(cols) + config.scale_beats(rows)
-        + config.result_beats(rows)
-    )  # fmt: skip
+    return sum(region_sizes(config, rows, cols).values()) // config.beat_bytes
 
 
 def measure(
@@ -232,18 +234,17 @@ def measure(
     rng = np.random.default_rng(seed)
     matrices = [RandomMatrix(config, rows, cols, seed + i) for i in range(products)]
     vectors = [rng.standard_normal(cols).astype(np.float16) for _ in matrices]
-    size = config.result_beats(rows) * config.beat_bytes
+    size = region_sizes(config, rows, cols)["results"]
     with device.scratch():
-        jobs = [
-            matrix.store(device)
-            | {"activations": device.load_activations(x).address, "results": device.allocate(size)}
-            for matrix, x in zip(matrices, vectors, strict=True)
-        ]
-        for job in jobs:
-            simulation.mem_write(job["results"], np.full(size, GARBAGE, np.uint8))
+        jobs = []
+        for matrix, x in zip(matrices, vectors, strict=True):
+            stored = matrix.store(device)
+            regions = device.place(stored, device.load_activations(x).address)
+            simulation.mem_write(regions.results, np.full(size, GARBAGE, np.uint8))
+            jobs.append((stored, regions))
         device.clear_counters()
         simulated, seconds = _run(device, jobs, products * product_beats(config, rows, cols), advance)
-        results = [parse_results(config, simulation.mem_read(job["results"], 4 * rows), rows) for job in jobs]
+        results = [parse_results(config, simulation.mem_read(r.results, 4 * rows), rows) for _, r in jobs]
     counters = device.counters()
     checked = equal = 0
     for matrix, x, y in zip(matrices, vectors, results, strict=True):

@@ -21,6 +21,7 @@ from seedlm.golden.files.cache import cache_folder, digest, source_digest
 from seedlm.hdl.registers import COUNTERS
 from seedlm.host.checkpoint import LlamaConfig
 from seedlm.host.engines import Usage
+from seedlm.host.regions import ProductRegions, region_sizes
 from seedlm.sim.memory import Memory
 
 __all__ = ["Products", "Step", "Timed", "decode_step", "layer_products"]
@@ -158,12 +159,11 @@ class Timer:
             activations = device.allocate(config.activation_beats(cols) * config.beat_bytes)
             with device.paused():
                 for i, n in enumerate(rows):
-                    regions = {
-                        "weights": config.image_beats(n, cols), "results": config.result_beats(n),
-                        "scales": config.scale_beats(n),
-                    }  # fmt: skip
-                    addresses = {name: device.allocate(size * config.beat_bytes) for name, size in regions.items()}
-                    device.submit(**addresses, activations=activations, rows=n, cols=cols, same=i > 0)
+                    sizes = region_sizes(config, n, cols)
+                    # The order of the regions decides what the DRAM's banks hold, and so the cycles.
+                    placed = {name: device.allocate(sizes[name]) for name in ("weights", "results", "scales")}
+                    regions = ProductRegions(rows=n, cols=cols, activations=activations, **placed)
+                    device.submit(regions, same=i > 0)
                 device.simulation.step(wait)
             device.wait()
         return device.counters()

@@ -2,6 +2,7 @@
 
 import os
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
 from seedlm.hdl.registers import CATEGORIES, ErrorCode
 from seedlm.host.driver import AcceleratorError
+from seedlm.host.regions import region_sizes
 from seedlm.sim.accelerator import Accelerator
 from tests.golden.corners import corner_matrix, corner_vectors
 
@@ -61,16 +63,13 @@ def random_product(device, rng, rows, cols, *, corners=False):
     return device.load_matrix(matrix), matrix, x
 
 
-def fence(device, matrix, vector, results):
-    """Only the regions of this product may be touched: (address, bytes) of each."""
-    sim, config = device.simulation, device.config
-    rows, cols, beat = matrix.rows, matrix.cols, config.beat_bytes
-    sim.allow(matrix.address, matrix.address + config.image_beats(rows, cols) * beat)
-    sim.allow(vector.address, vector.address + config.activation_beats(cols) * beat)
-    if matrix.scales is not None:
-        sim.allow(matrix.scales, matrix.scales + config.scale_beats(rows) * beat)
-    # Whole beats here; the bytes behind the last row are the guard that the test looks at.
-    sim.allow(results, results + config.result_beats(rows) * beat, write=True)
+def fence(device, regions):
+    """Only the regions of this product may be touched."""
+    for name, size in region_sizes(device.config, regions.rows, regions.cols).items():
+        if size:
+            # Whole beats of results, too; the bytes behind the last row are the guard that the test looks at.
+            address = getattr(regions, name)
+            device.simulation.allow(address, address + size, write=name == "results")
 
 
 SHAPES = [(1, 1), (1, 8), (4, 9), (5, 8), (3, 2048), (16, 64), (17, 100), (130, 33), (300, 7), (64, 512)]
@@ -88,15 +87,15 @@ def test_shapes(fresh, memory, stall, seed):
         with fresh.scratch():
             matrix, golden, x = random_product(fresh, rng, rows, cols)
             vector = fresh.load_activations(x)
-            results = fresh.allocate(4 * rows + 4096)
+            regions = fresh.place(matrix, vector.address)
+            fresh.allocate(4096)  # the end of the guard
             guard = rng.integers(0, 256, 4 * rows + 4096, np.uint8)
-            fresh.transport.mem_write(results, guard)
-            fence(fresh, matrix, vector, results)
-            fresh.submit(weights=matrix.address, activations=vector.address, results=results, scales=matrix.scales or 0,
-                         rows=rows, cols=cols, scale=matrix.scale)  # fmt: skip
+            fresh.transport.mem_write(regions.results, guard)
+            fence(fresh, regions)
+            fresh.submit(regions, scale=matrix.scale)
             assert fresh.wait() == [ErrorCode.NONE]
             fresh.simulation.step(200)  # nothing extra comes
-            after = fresh.transport.mem_read(results, guard.size)
+            after = fresh.transport.mem_read(regions.results, guard.size)
             assert_equal(after[: 4 * rows].view(np.float32), product(golden, x))
             assert np.array_equal(after[4 * rows :], guard[4 * rows :])
             fresh.simulation.clear_rules()
@@ -147,8 +146,7 @@ def test_queue(fresh, memory, seed):
 def test_same_activations_without_load(fresh, seed):
     """After a reset there is nothing to be the same as."""
     handle, _, _ = random_product(fresh, np.random.default_rng(seed), 4, 8)
-    fresh.submit(weights=handle.address, activations=0, results=fresh.allocate(64), rows=4, cols=8,
-                 scales=handle.scales or 0, scale=1.0, same=True)  # fmt: skip
+    fresh.submit(fresh.place(handle, 0), same=True)
     with pytest.raises(AcceleratorError, match="DESCRIPTOR"):
         fresh.wait()
 
@@ -161,25 +159,19 @@ def test_bus_error(fresh, region, where, seed):
     rows, cols = 50, 300
     handle, matrix, x = random_product(fresh, rng, rows, cols)
     vector, sim = fresh.load_activations(x), fresh.simulation
-    results = [fresh.allocate(4 * rows) for _ in range(3)]
+    products = [fresh.place(handle, vector.address) for _ in range(3)]
+    results = [p.results for p in products]
     if region == "scales" and handle.scales is None:
         pytest.skip("no row scales")
-    config = fresh.config
-    low, beats = {
-        "weights": (handle.address, config.image_beats(rows, cols)),
-        "activations": (vector.address, config.activation_beats(cols)),
-        "results": (results[1], config.result_beats(rows)),
-        "scales": (handle.scales, config.scale_beats(rows)),
-    }[region]
-    address = low + round(where * (beats - 1)) * config.beat_bytes
-    common = {"weights": handle.address, "activations": vector.address, "rows": rows, "cols": cols,
-              "scales": handle.scales or 0, "scale": handle.scale}  # fmt: skip
-    fresh.submit(**common, results=results[0])
+    beat = fresh.config.beat_bytes
+    beats = region_sizes(fresh.config, rows, cols)[region] // beat
+    address = getattr(products[1], region) + round(where * (beats - 1)) * beat
+    fresh.submit(products[0], scale=handle.scale)
     assert fresh.wait() == [ErrorCode.NONE]
     sim.mem_write(results[2], np.full(4 * rows, 0xA5, np.uint8))
-    sim.fault(address, address + config.beat_bytes, write=region == "results", count=1)
-    fresh.submit(**common, results=results[1])
-    fresh.submit(**common, results=results[2])
+    sim.fault(address, address + beat, write=region == "results", count=1)
+    fresh.submit(products[1], scale=handle.scale)
+    fresh.submit(products[2], scale=handle.scale)
     code = ErrorCode.WRITE if region == "results" else ErrorCode[f"READ_{region.upper()}"]
     with pytest.raises(AcceleratorError, match=code.name):
         fresh.wait()
@@ -218,28 +210,26 @@ def test_bad_descriptor(fresh, change, seed):
     """A product that makes no sense touches no memory; the one after it runs."""
     handle, matrix, x = random_product(fresh, np.random.default_rng(seed), 200, 300)
     vector = fresh.load_activations(x)
-    good = {"weights": handle.address, "activations": vector.address, "results": fresh.allocate(800), "rows": 200,
-            "cols": 300, "scales": handle.scales or 0, "scale": handle.scale}  # fmt: skip
+    good = fresh.place(handle, vector.address)
     before = fresh.simulation.counters()
-    fresh.submit(**good | change)
+    fresh.submit(replace(good, **change), scale=handle.scale)
     with pytest.raises(AcceleratorError, match="DESCRIPTOR"):
         fresh.wait()
     fresh.simulation.step(1000)
     after = fresh.simulation.counters()
     assert (after["read_beats"], after["write_beats"]) == (before["read_beats"], before["write_beats"])
     fresh.clear_error()
-    fresh.submit(**good)
+    fresh.submit(good, scale=handle.scale)
     assert fresh.wait()[-1] is ErrorCode.NONE
-    assert_equal(fresh.simulation.mem_read(good["results"], 800).view(np.float32), product(matrix, x))
+    assert_equal(fresh.simulation.mem_read(good.results, 800).view(np.float32), product(matrix, x))
 
 
 @pytest.mark.parametrize("when", [3, 40, 77, 150, 400, 700])
 def test_reset_in_a_product(fresh, when, seed):
     rng = np.random.default_rng(seed)
     handle, matrix, x = random_product(fresh, rng, 60, 250)
-    vector, results = fresh.load_activations(x), fresh.allocate(240)
-    fresh.submit(weights=handle.address, activations=vector.address, results=results, rows=60, cols=250,
-                 scales=handle.scales or 0, scale=handle.scale)  # fmt: skip
+    vector = fresh.load_activations(x)
+    fresh.submit(fresh.place(handle, vector.address), scale=handle.scale)
     fresh.simulation.step(when)
     fresh.reset()
     assert_equal(fresh.product(handle, x), product(matrix, x))

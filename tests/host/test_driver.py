@@ -1,5 +1,7 @@
 """The driver against an accelerator in Python: products bit for bit, full queues, errors, wrong devices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -153,11 +155,8 @@ def test_error_is_an_exception(seed):
 
 
 def submit(accelerator, handle, x, **changes):
-    vector = accelerator.load_activations(x)
-    results = accelerator.allocate(4096)
-    values = {"weights": handle.address, "activations": vector.address, "results": results, "rows": handle.rows,
-              "cols": handle.cols, "scale": handle.scale, **changes}  # fmt: skip
-    return accelerator.submit(**values)
+    regions = accelerator.place(handle, accelerator.load_activations(x).address)
+    return accelerator.submit(replace(regions, **changes), scale=handle.scale)
 
 
 def test_submit_and_wait(seed):

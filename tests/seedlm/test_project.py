@@ -94,8 +94,7 @@ def test_values_do_not_matter(timings):
         device.reset()
         with device.paused():
             for i, matrix in enumerate(loaded):
-                device.submit(weights=matrix.address, activations=x.address, results=device.allocate(4 * matrix.rows),
-                              rows=matrix.rows, cols=130, same=i > 0)  # fmt: skip
+                device.submit(device.place(matrix, x.address), same=i > 0)
         device.wait()
         full = device.counters()
     for name in COUNTERS:
@@ -146,7 +145,7 @@ def test_quick_is_near(timings, monkeypatch):
 
     On the ideal memory: with so few beats a refresh more or less would count.
     """
-    monkeypatch.setattr("seedlm.timing.QUICK_BEATS", 500)
+    monkeypatch.setattr("seedlm.sim.timing.QUICK_BEATS", 500)
     products = [Products("big", (600, 400), 160), Products("small", (40,), 160)]
     config = Config(codec=codec("seedlm4"), **SMALL)
     quick, whole = (
@@ -162,6 +161,7 @@ def test_quick_is_near(timings, monkeypatch):
 
 def test_report(seedlm, tmp_path, monkeypatch):
     """Sums, speed-up and memory from the parts, for measurements that are made up."""
+
     # beats of weights, and 10 cycles for every batch
     def made_up(self, rows, cols):
         beats = sum(self.config.image_beats(n, cols) for n in rows)

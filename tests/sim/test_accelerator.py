@@ -39,7 +39,7 @@ def test_reset_in_the_middle_of_a_product():
         loaded = accelerator.load_matrix(matrix)
         vector = accelerator.load_activations(x)
         for cycles in (20, 100, 400):
-            accelerator.submit(weights=loaded.address, activations=vector.address, results=0x80000, rows=200, cols=250)
+            accelerator.submit(accelerator.place(loaded, vector.address))
             accelerator.simulation.step(cycles)
             accelerator.reset()
         assert bits(accelerator.product(loaded, vector)) == bits(product(matrix, x))
