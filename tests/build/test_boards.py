@@ -7,7 +7,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from seedlm.build.boards import BOARDS, FILL_IN, VC707, Xc7v585tTemplate, board, board_for_part
+from seedlm.build.boards import BOARDS, FILL_IN, board, board_for_part
+from seedlm.build.boards.vc707 import VC707
+from seedlm.build.boards.xc7v585t import Xc7v585tTemplate
 from seedlm.build.mig import project
 from seedlm.build.parts import PARTS, part
 from seedlm.golden.errors import SeedLMError
@@ -91,7 +93,7 @@ def test_pins_of_the_vc707_memory():
     found = {pin.attrib["name"]: pin.attrib for pin in controller(VC707).findall("PinSelection/Pin")}
     # 14 address, 3 bank, 64 data, 8 mask, 16 strobe, 2 clock; cas, ras, we, cs, cke, odt, reset.
     assert len(found) == 14 + 3 + 64 + 8 + 16 + 2 + 7
-    # One of each kind, from the public files that boards.py names.
+    # One of each kind, from the public files that vc707.py names.
     for name, pad, standard in (
         ("ddr3_addr[13]", "A21", "SSTL15"), ("ddr3_ba[1]", "C21", "SSTL15"), ("ddr3_dq[0]", "N14", "SSTL15_T_DCI"),
         ("ddr3_dq[32]", "A24", "SSTL15_T_DCI"), ("ddr3_dq[63]", "D30", "SSTL15_T_DCI"),
@@ -124,9 +126,9 @@ def test_choosing_a_board(tmp_path):
 
 def test_a_board_of_ones_own(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("from build.boards import VC707\nclass Mine(VC707):\n    title = 'mine'\n")
+    path.write_text("from seedlm.build.boards.vc707 import VC707\nclass Mine(VC707):\n    title = 'mine'\n")
     assert board(str(path)).title == "mine"
-    path.write_text("from build.boards import VC707\n")
+    path.write_text("from seedlm.build.boards.vc707 import VC707\n")
     with pytest.raises(SeedLMError, match="one class derived from"):
         board(str(path))
     path.write_text("class\n")
