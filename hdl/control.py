@@ -107,7 +107,11 @@ class Control(wiring.Component):
         # CONTROL.
         control = value["CONTROL"] = _fields("CONTROL")
         with m.If(written["CONTROL"]):
-            m.d.sync += [control[f.name].eq(port.write_data[f.lsb :]) for f in register("CONTROL").fields]
+            stored = [f for f in register("CONTROL").fields if f.name != "abort"]
+            m.d.sync += [control[f.name].eq(port.write_data[f.lsb :]) for f in stored]
+        watchdog = value["WATCHDOG"] = Signal(32)
+        with m.If(written["WATCHDOG"]):
+            m.d.sync += watchdog.eq(port.write_data)
 
         # The descriptor registers: each keeps the bits that its field has, and whether there were others.
         entry = Signal(layout)

@@ -20,7 +20,7 @@ __all__ = [
 
 ID = 0x5344_4C4D  # "SDLM", most significant byte first
 VERSION_MAJOR = 1  # changes when a program written for the old map would fail
-VERSION_MINOR = 0  # changes when something is added
+VERSION_MINOR = 1  # changes when something is added
 ADDRESS_BITS = 12  # of the AXI4-Lite port: one page of 4 KiB
 ERROR_BITS = 3
 
@@ -35,6 +35,7 @@ class ErrorCode(enum.IntEnum):
     READ_ACTIVATIONS = 4
     READ_SCALES = 5
     WRITE = 6
+    TIMEOUT = 7
 
     @property
     def doc(self) -> str:
@@ -44,12 +45,13 @@ class ErrorCode(enum.IntEnum):
 
 _ERROR_DOC = {
     ErrorCode.NONE: "no error",
-    ErrorCode.DESCRIPTOR: "the descriptor makes no sense: nothing was read or written",
+    ErrorCode.DESCRIPTOR: "the descriptor is invalid: nothing was read or written",
     ErrorCode.NONFINITE: "an activation is NaN or infinite: every result is the quiet NaN 0x7FC00000",
     ErrorCode.READ_WEIGHTS: "the memory answered a read of the weight image with an error",
     ErrorCode.READ_ACTIVATIONS: "the memory answered a read of the activations with an error",
     ErrorCode.READ_SCALES: "the memory answered a read of the row scales with an error",
     ErrorCode.WRITE: "the memory answered a write of the results with an error",
+    ErrorCode.TIMEOUT: "no progress for WATCHDOG clocks: this product and all later ones in the queue were aborted",
 }
 
 
@@ -218,12 +220,15 @@ def _table() -> tuple[Register, ...]:
         Register("CONTROL", 0x040, rw, (
             *(Field(f"irq_{f.name}", f.lsb, 1, "interrupt when " + f.doc) for f in irq),
             Field("pause", 8, 1, "the queue hands out no product (products can still be submitted)"),
-        ), "Interrupt enables and the pause switch"),
+            Field("abort", 9, 1, "1: end all products now (reads as 0); again while STATUS.aborting: do not wait for"
+                  " the memory"),
+        ), "Interrupt enables, pause and abort"),
         Register("STATUS", 0x044, ro, (
             Field("busy", 0, 1, "a submitted product has not finished"),
             Field("error", 1, 1, "ERROR is not 0: the products after the failed one wait"),
             Field("queue_full", 2, 1, "a write to SUBMIT would be refused"),
             Field("active", 3, 1, "the cycle counter is running"),
+            Field("aborting", 4, 1, "an abort waits for the memory's outstanding answers"),
             Field("queue_level", 16, 9, "products waiting in the queue"),
         ), "State"),
         Register("IRQ_STATUS", 0x048, w1c, irq,
@@ -241,6 +246,8 @@ def _table() -> tuple[Register, ...]:
         Register("COUNTER_CLEAR", 0x060, wo, (
             Field("clear", 0, 1, "1: set all counters to 0"),
         ), "Clears the counters"),
+        Register("WATCHDOG", 0x064, rw, value("clocks, 0: no limit"),
+                 "Clocks without progress after which a product ends with TIMEOUT and all products are aborted"),
         *pair("WEIGHTS", 0x080, rw, "Address of the weight image"),
         *pair("ACTIVATIONS", 0x088, rw, "Address of the activations"),
         *pair("RESULTS", 0x090, rw, "Address of the results"),

@@ -153,7 +153,10 @@ async def write_and_read(dut):
     """Every register that can be written keeps the bits that it has and no others, whatever goes on beside."""
     config, clk, master = await open_bench(dut, "write_and_read")
     layout = layouts.descriptor_layout(config)
-    writable = {"CONTROL": sum(f.mask for f in register("CONTROL").fields)}
+    writable = {
+        "CONTROL": sum(f.mask for f in register("CONTROL").fields if f.name != "abort"),
+        "WATCHDOG": 0xFFFFFFFF,
+    }
     for r in DESCRIPTOR:
         if r.name.endswith(("_LO", "_HI")):
             bits = config.addr_bits - 32 * r.name.endswith("_HI")
@@ -225,10 +228,12 @@ async def queue(dut):
     before = len(expected)
     for n in range(config.queue_depth):
         status = register("STATUS").unpack(await master.get("STATUS"))
-        assert status == {"busy": 1, "error": 0, "queue_full": 0, "active": 0, "queue_level": n}
+        assert status == {"busy": 1, "error": 0, "queue_full": 0, "active": 0, "aborting": 0, "queue_level": n}
         await product(True)
     status = register("STATUS").unpack(await master.get("STATUS"))
-    assert status == {"busy": 1, "error": 0, "queue_full": 1, "active": 0, "queue_level": config.queue_depth}
+    assert status == {
+        "busy": 1, "error": 0, "queue_full": 1, "active": 0, "aborting": 0, "queue_level": config.queue_depth,
+    }  # fmt: skip
     for _ in range(3):
         await product(False)
     assert len(sink.items) == before
