@@ -2,7 +2,7 @@
 
 Signals are driven and read right after a rising clock edge through `cocotb`'s usual rule: a value read
 after ``RisingEdge`` is the one before the edge. All randomness comes from generators made by `rng`, which
-derive from the seed that `sim.cocotb_runner` prints.
+derive from the seed that `tests.testbench.runner` prints.
 """
 
 from __future__ import annotations
