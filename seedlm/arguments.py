@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
-from pathlib import Path
 
 from seedlm.golden.build import CODECS, Codec, Config, codec
 from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.atomic import require_new, require_writable
 
 __all__ = [
     "CODEC_HELP",
@@ -112,23 +111,3 @@ def dtype_argument(text: str) -> str:
         if text.lower() == name.lower():
             return name
     raise argparse.ArgumentTypeError(f"expected {', '.join(DTYPES)}, not {text!r}")
-
-
-def require_writable(path: Path) -> None:
-    """Raise `SeedLMError` now if a file could not be put at `path` later, after long work.
-
-    Leaves nothing behind.
-    """
-    if path.exists() and not path.is_file():
-        raise SeedLMError(f"{path}: cannot write: not a regular file")
-    try:
-        # resolved: through a symbolic link the file that it points to is replaced
-        tempfile.TemporaryFile(dir=path.resolve().parent).close()
-    except OSError as error:
-        raise SeedLMError(f"{path}: cannot write: {error.strerror}") from error
-
-
-def require_new(output: Path, source: Path) -> None:
-    """Raise `SeedLMError` if the output would replace the input."""
-    if output.exists() and source.exists() and output.samefile(source):
-        raise SeedLMError(f"{output}: is the input: choose another output")

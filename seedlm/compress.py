@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,8 @@ examples:
   seedlm compress Llama-2-7b-hf packed --jobs 16
   seedlm compress Llama-2-7b-hf packed --cluster dask --scheduler tcp://10.0.0.1:8786
 
-A pattern matches a tensor's whole name; * and ? match any characters, dots too.
+A pattern matches a tensor's whole name; * and ? match any characters, dots too, all others
+themselves.
 """
 
 
@@ -132,16 +132,18 @@ class Task:
 
 def _chosen(args: argparse.Namespace, source: Source) -> list[tuple[str, str, RawTensor]]:
     """The tensors to compress, in the order of the files."""
+    from seedlm.golden.files.sources import matches
+
     possible = [x for x in source.tensors() if x[2].is_float and len(x[2].shape) == 2 and all(x[2].shape)]
     if not possible:
         raise SeedLMError(f"{source.path}: nothing to compress: it has no 2-D tensor of F16, BF16 or F32")
     for pattern in args.include:
-        if not any(fnmatchcase(name, pattern) for _, name, _ in possible):
+        if not any(matches(name, pattern) for _, name, _ in possible):
             raise SeedLMError(
                 f"{source.path}: --include {pattern!r} matches no 2-D floating tensor; one is {possible[0][1]!r}"
             )
-    included = [x for x in possible if not args.include or any(fnmatchcase(x[1], p) for p in args.include)]
-    chosen = [x for x in included if not any(fnmatchcase(x[1], p) for p in args.exclude)]
+    included = [x for x in possible if not args.include or any(matches(x[1], p) for p in args.include)]
+    chosen = [x for x in included if not any(matches(x[1], p) for p in args.exclude)]
     if not chosen:
         raise SeedLMError(f"{source.path}: nothing to compress: --exclude leaves none of {len(included)} tensors")
     return chosen
@@ -301,7 +303,7 @@ def _write(args: argparse.Namespace, source: Source, plan: list[Task], work: Wor
             }
         other = {name: tensor for name, tensor in file.tensors.items() if name not in infos}
         target = args.output / shard if source.folder else args.output
-        write_stored(target, infos, stored, other)
+        write_stored(target, infos, stored, other, file.metadata)
         work.clear_joined()
     if source.folder:
         write_index(args.output, source)
@@ -355,7 +357,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         "tensors": reports,
         "copied": [name for _, name, _ in source.tensors() if name not in reports],
         "shards": list(source.shards),
-        "files_copied": [path.name for path in source.others],
+        "files_copied": source.copied,
+        "files_left_out": [path.name for path in source.left_out],
         "weights": weights,
         "rel_error": (error / energy) ** 0.5 if energy else 0.0,
         "bits_per_weight": sum(t.stored_bits for t in plan) / weights,
@@ -370,6 +373,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     }
     console.json(report)
     _print(report, console)
+    if source.remark:
+        console.print(source.remark)
     return 0
 
 
@@ -465,7 +470,8 @@ def _plan(args: argparse.Namespace, console: Console) -> int:
         "shards": list(source.shards),
         "tensors": reports,
         "copied": copied,
-        "files_copied": [path.name for path in source.others],
+        "files_copied": source.copied,
+        "files_left_out": [path.name for path in source.left_out],
         "weights": sum(t.weights for t in plan),
         "blocks": total("blocks"),
         "units": total("units"),

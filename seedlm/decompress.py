@@ -60,7 +60,8 @@ def _expand(file: PackedFile, dtype: str, advance) -> dict[str, RawTensor]:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.golden.files.sources import atomic_folder, open_packed_source, require_output, write_index
+    from seedlm.golden.files.atomic import atomic_folder
+    from seedlm.golden.files.sources import open_packed_source, require_output, write_index
     from seedlm.golden.files.tensors import write_tensors
 
     model = open_packed_source(args.file)
@@ -68,14 +69,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     require_output(args.output, model.source)
     tensors, size = {}, 0
     with (
-        atomic_folder(args.output) if folder else nullcontext() as parent,
+        atomic_folder(args.output, last=".index.json") if folder else nullcontext() as parent,
         console.progress("expanding", sum(i.shape[0] * i.shape[1] for i in model.tensors.values())) as advance,
     ):
         for shard, file in model.files.items():
             expanded = _expand(file, args.dtype, advance)
             target = parent / shard if folder else args.output
-            # as other programs name the layout of tensors written by PyTorch; some refuse a file without it
-            write_tensors(target, expanded | {name: file.raw(name) for name in file.other}, {"format": "pt"})
+            # "pt": as other programs name the layout of tensors written by PyTorch; some refuse a file without it
+            metadata = file.source_metadata | {"format": "pt"}
+            write_tensors(target, expanded | {name: file.raw(name) for name in file.other}, metadata)
             tensors |= {name: {"dtype": t.dtype, "shape": list(t.shape)} for name, t in expanded.items()}
             size += target.stat().st_size
         if folder:
@@ -88,7 +90,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
             "shards": list(model.files),
             "tensors": tensors,
             "copied": list(model.other),
-            "files_copied": [path.name for path in model.source.others],
+            "files_copied": model.source.copied,
+            "files_left_out": [path.name for path in model.source.left_out],
             "output_bytes": size,
             "status": "ok",
         }
@@ -98,4 +101,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         f"{args.output}: {len(tensors)} tensors expanded to {args.dtype}, {len(model.other)} copied,"
         f" {human_bytes(size)}{files}"
     )
+    if model.source.remark:
+        console.print(model.source.remark)
     return 0

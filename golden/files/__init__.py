@@ -7,6 +7,8 @@ it is used. Every complaint is one line that names the file, the tensor and what
 - `tensors`: safetensors files
 - `packed`: the packed format
 - `sources`: where a model's weights come from: one file, shards with an index, a folder
+- `quantised`: how a model shows that another program has quantised it
+- `json_files`: JSON objects in files that others wrote
 - `npy`: vectors as NumPy files
 - `cache`: build results by the hash of what went into them
 """

@@ -33,13 +33,16 @@ VERSION = "1"
 # What other programs call the seeds of a tensor, and words of metadata that name a convention.
 _SEEDS = {"seeds", "lfsr_seed", "lfsr_seeds", "seed_offset", "seed_offsets"}
 _CONVENTION = ("lfsr", "seed", "shift", "offset", "taps")  # in our own format; elsewhere only the first is a sure sign
+_OURS = ("format", "version", "tensors")
+# Before a key of the source's metadata that would be taken for a convention.
+_SOURCE = "source."
 
 
 def foreign_seeds(file: TensorFile) -> str:
     """Why a file's seeds cannot be ours: it says so, or it has seeds and does not name this format. Else empty."""
     ours = file.metadata.get("format") == FORMAT
-    keys = [key for key in file.metadata if key not in ("format", "version", "tensors")]
-    named = [key for key in keys if any(word in key.lower() for word in _CONVENTION[: None if ours else 1])]
+    keys = [key for key in file.metadata if key not in _OURS and not (ours and key.startswith(_SOURCE))]
+    named = [key for key in keys if _names_convention(key, ours)]
     found = []
     if not ours:
         numbers = [name for name, tensor in file.tensors.items() if tensor.dtype[0] in "IU"]
@@ -52,6 +55,19 @@ def foreign_seeds(file: TensorFile) -> str:
         f" cycle give other weights for the same number, so only files with metadata 'format' = {FORMAT!r} and no"
         " other convention are read: compress the original weights"
     )
+
+
+def _names_convention(key: str, ours: bool) -> bool:
+    return any(word in key.lower() for word in _CONVENTION[: None if ours else 1])
+
+
+def _keep(metadata: Mapping[str, str]) -> dict[str, str]:
+    """A source's metadata as a packed file has it beside its own."""
+    return {
+        _SOURCE * (key.startswith(_SOURCE) or _names_convention(key, ours=True)) + key: value
+        for key, value in metadata.items()
+        if key not in _OURS
+    }
 
 
 @dataclass(frozen=True)
@@ -170,6 +186,12 @@ class PackedFile:
             matrix.check(f"{self.path}: tensor {name!r}")
         return matrix
 
+    @property
+    def source_metadata(self) -> dict[str, str]:
+        """The metadata of the file that was compressed, but for the keys that a packed file has itself."""
+        metadata = self.file.metadata
+        return {key.removeprefix(_SOURCE): value for key, value in metadata.items() if key not in _OURS}
+
     def raw(self, name: str) -> RawTensor:
         """A stored tensor as it is, see `TensorFile.raw`."""
         return self.file.raw(name)
@@ -227,6 +249,7 @@ def write_stored(
     infos: Mapping[str, TensorInfo],
     stored: Mapping[str, Sequence[RawTensor]],
     other: Mapping[str, RawTensor] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a packed file from tensors in their stored form, which may be memory maps; atomically.
 
@@ -241,6 +264,8 @@ def write_stored(
         The words are not checked.
     other : mapping of str to RawTensor, optional
         Tensors to copy as they are.
+    metadata : mapping of str to str, optional
+        Of the source: kept beside the file's own, which win.
 
     Raises
     ------
@@ -269,5 +294,5 @@ def write_stored(
         if name in entries:
             raise SeedLMError(f"{path}: two tensors would be called {name!r}")
         add(name, tensor)
-    metadata = {"format": FORMAT, "version": VERSION, "tensors": json.dumps(entries, ensure_ascii=False)}
-    write_tensors(path, tensors, metadata)
+    own = {"format": FORMAT, "version": VERSION, "tensors": json.dumps(entries, ensure_ascii=False)}
+    write_tensors(path, tensors, _keep(metadata or {}) | own)

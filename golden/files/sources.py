@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from seedlm.arguments import require_new, require_writable
 from seedlm.golden.errors import SeedLMError
-from seedlm.golden.files.atomic import atomic_path
+from seedlm.golden.files.atomic import atomic_path, require_new, require_writable
+from seedlm.golden.files.json_files import read_json
 from seedlm.golden.files.packed import FORMAT, PackedFile, TensorInfo, foreign_seeds
+from seedlm.golden.files.quantised import quantised_config, quantised_tensor
 from seedlm.golden.files.tensors import RawTensor, TensorFile
 from seedlm.golden.matrix import PackedMatrix
 
 __all__ = [
+    "CONFIG",
     "INDEX",
     "PackedSource",
     "Source",
-    "atomic_folder",
+    "foreign_quantisation",
+    "matches",
     "open_packed_source",
     "open_source",
     "require_output",
     "write_index",
 ]
 
+CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+# The list of a sentence-transformers model: its parts are sub-folders.
+MODULES = "modules.json"
 # Files of a folder that hold weights in another form: not copied.
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".npz"}
+
+
+def matches(name: str, pattern: str) -> bool:
+    """True if `pattern` matches the whole name of a tensor: * and ? are wild, all else stands for itself."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))  # names have brackets: layers[0].weight
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,9 @@ class Source:
     folder : bool
         True if the output is a folder too.
     others : list of Path
-        Files of a folder to copy: configuration, tokenizer.
+        Files of a folder to copy: configuration, tokenizer, parts of a sentence-transformers model.
+    left_out : list of Path
+        Files that hold weights in another form, and other sub-folders: not copied.
     """
 
     path: Path
@@ -57,6 +69,23 @@ class Source:
     index: str | None = None
     folder: bool = False
     others: list[Path] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the shards."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def copied(self) -> list[str]:
+        """The files to copy, by their names in the folder."""
+        return [path.relative_to(self.root).as_posix() for path in self.others]
+
+    @property
+    def remark(self) -> str:
+        """What is not copied, in one line; empty if there is nothing."""
+        names = [path.name + "/" * path.is_dir() for path in self.left_out]
+        return f"not copied: {', '.join(names)} (weights in another form, or not part of the model)" if names else ""
 
     def tensors(self) -> Iterator[tuple[str, str, RawTensor]]:
         """(shard, name, tensor) in the order of the files."""
@@ -99,7 +128,26 @@ def open_source(path: Path) -> Source:
         foreign = foreign_seeds(file)
         if foreign:
             raise SeedLMError(f"{file.path}: {foreign}")
+    _refuse_quantised(source)
     return source
+
+
+def foreign_quantisation(source: Source) -> str:
+    """How another program has quantised a model and what shows it, in words that begin with the file; else empty.
+
+    A folder's config.json says so, or a tensor does by its name or dtype.
+    """
+    if source.folder and (source.root / CONFIG).exists():
+        path = source.root / CONFIG
+        if found := quantised_config(read_json(path)):
+            return f"{path}: quantised already by {found}"
+    found = quantised_tensor({name: tensor for _, name, tensor in source.tensors()})
+    return f"{source.path}: quantised already by {found}" if found else ""
+
+
+def _refuse_quantised(source: Source) -> None:
+    if found := foreign_quantisation(source):
+        raise SeedLMError(f"{found}: expected the original weights as F16, BF16 or F32")
 
 
 @dataclass(frozen=True)
@@ -146,6 +194,7 @@ def open_packed_source(path: Path) -> PackedSource:
         Nothing of that kind, an index that contradicts its shards, a file that is not packed.
     """
     source = _open(path)
+    _refuse_quantised(source)
     return PackedSource(source, {shard: PackedFile(file.path) for shard, file in source.shards.items()})
 
 
@@ -155,9 +204,8 @@ def require_output(output: Path, source: Source) -> None:
         require_new(output, source.path)
         require_writable(output)
         return
-    folder = source.path if source.path.is_dir() else source.path.parent
     if output.exists():
-        if output.is_dir() and output.samefile(folder):
+        if output.is_dir() and output.samefile(source.root):
             raise SeedLMError(f"{output}: is the input: choose another output")
         if not output.is_dir():
             raise SeedLMError(f"{output}: cannot write: {source.path.name} needs a folder, and this is a file")
@@ -168,27 +216,11 @@ def require_output(output: Path, source: Source) -> None:
     require_writable(output.parent / f".{output.name}.tmp")
 
 
-@contextmanager
-def atomic_folder(output: Path) -> Iterator[Path]:
-    """A folder to write into, whose files are in `output` afterwards; none of them is if an exception ends it."""
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if not output.exists():
-            temporary.rename(output)
-            return
-        # The index last: until it is there, readers take the folder for what it was.
-        for path in sorted(temporary.iterdir(), key=lambda p: p.name.endswith(".index.json")):
-            path.replace(output / path.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def write_index(output: Path, source: Source) -> None:
     """Write what a folder has beside its shards, which must be there: the index, and copies of the other files."""
-    for path in source.others:
-        with atomic_path(output / path.name) as temporary:
+    for path, name in zip(source.others, source.copied, strict=True):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(output / name) as temporary:
             shutil.copyfile(path, temporary)
     if source.index:
         weight_map, size = {}, 0
@@ -196,7 +228,9 @@ def write_index(output: Path, source: Source) -> None:
             written = TensorFile(output / shard).tensors
             weight_map |= dict.fromkeys(written, shard)
             size += sum(t.data.nbytes for t in written.values())
-        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+        said = read_json(source.root / source.index).get("metadata")
+        kept = said if isinstance(said, dict) else {}
+        index = {"metadata": kept | {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
         with atomic_path(output / source.index) as temporary:
             temporary.write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -210,36 +244,85 @@ def _open(path: Path) -> Source:
 
 
 def _folder(path: Path) -> Source:
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    names = [p.name for p in files]
+    index, names = _weights(path)
+    shards = _shards(path / index) if index else {name: TensorFile(path / name) for name in names}
+    others, left_out = _beside(path, {index, *shards})
+    return Source(path, shards, index, folder=True, others=others, left_out=left_out)
+
+
+def _weights(path: Path) -> tuple[str | None, list[str]]:
+    """Which files of a folder hold the model: the name of an index, else the one file.
+
+    The usual names come first, then the only index, then the only file. Two models under the usual names are refused:
+    there is no telling which one is meant.
+    """
+    try:
+        places = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    except OSError as error:
+        raise SeedLMError(f"{path}: cannot read: {error.strerror}") from error
+    _refuse_broken_links(places)
+    names = [p.name for p in places if p.is_file()]
     indices = [n for n in names if n.endswith(".safetensors.index.json")]
-    tensors = [n for n in names if n.endswith(".safetensors")]
-    if indices and (INDEX in indices or len(indices) == 1):
-        index = INDEX if INDEX in indices else indices[0]
-        shards = _shards(path / index)
-    elif SINGLE in tensors or len(tensors) == 1:
-        index, name = None, SINGLE if SINGLE in tensors else tensors[0]
-        shards = {name: TensorFile(path / name)}
-    else:
-        found = f"found {len(tensors)} safetensors files without an index" if tensors else "found no safetensors file"
-        raise SeedLMError(f"{path}: expected {INDEX} or {SINGLE} in the folder, {found}")
-    skip = {*indices, *shards}
-    others = [p for p in files if p.name not in skip and p.suffix not in WEIGHTS]
-    others = [p for p in others if not p.name.endswith(".index.json")]
-    return Source(path, shards, index, folder=True, others=others)
+    files = [n for n in names if n.endswith(".safetensors")]
+    index = INDEX if INDEX in indices else indices[0] if len(indices) == 1 else None
+    single = SINGLE if SINGLE in files else None
+    if index and single and single not in _weight_map(path / index).values():
+        raise SeedLMError(f"{path}: has both {single} and {index}: expected one model: remove the one that is not"
+                          " meant, or name a file")  # fmt: skip
+    if index:
+        return index, []
+    if single or len(files) == 1:
+        return None, [single or files[0]]
+    found = f"found {len(files)} safetensors files without an index" if files else "found no safetensors file"
+    raise SeedLMError(f"{path}: expected {INDEX} or {SINGLE} in the folder, {found}")
+
+
+def _beside(path: Path, weights: set[str | None]) -> tuple[list[Path], list[Path]]:
+    """What a folder has beside its weights: files to copy, and what is left out. Hidden files are neither."""
+    copied: list[Path] = []
+    left_out: list[Path] = []
+    modules = _modules(path)
+    for place in sorted(p for p in path.iterdir() if not p.name.startswith(".") and p.name not in weights):
+        if place.is_dir() and place.name not in modules:
+            left_out.append(place)
+            continue
+        if place.is_dir():
+            inside = sorted(place.rglob("*"))
+            _refuse_broken_links(inside)
+            copied += [p for p in inside if p.is_file()]
+        elif place.is_file():
+            other_form = place.suffix in WEIGHTS or place.name.endswith(".index.json")
+            (left_out if other_form else copied).append(place)
+    return copied, left_out
+
+
+def _refuse_broken_links(places: list[Path]) -> None:
+    """As a cache leaves them when its files are cleared away: the model is not whole."""
+    for place in places:
+        if place.is_symlink() and not place.exists():
+            raise SeedLMError(f"{place}: a symbolic link to {place.readlink()}, which is missing: expected a file")
+
+
+def _modules(path: Path) -> set[str]:
+    """Sub-folders that are parts of a sentence-transformers model; what is unreadable names none."""
+    try:
+        listed = json.loads((path / MODULES).read_bytes())
+        return {Path(module["path"]).parts[0] for module in listed if module["path"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    """The files of an index by tensor."""
+    entries = read_json(path).get("weight_map")
+    if not isinstance(entries, dict) or not entries or not all(isinstance(v, str) for v in entries.values()):
+        raise SeedLMError(f"{path}: not an index of a sharded model: expected JSON with 'weight_map', names to files")
+    return entries
 
 
 def _shards(path: Path) -> dict[str, TensorFile]:
     """The shards of an index, checked against it."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        good = isinstance(entries, dict) and all(isinstance(v, str) for v in entries.values())
-    except OSError as error:
-        raise SeedLMError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError):
-        good = False
-    if not good or not entries:
-        raise SeedLMError(f"{path}: not an index of a sharded model: expected JSON with 'weight_map', names to files")
+    entries = _weight_map(path)
     shards: dict[str, TensorFile] = {}
     for name in sorted(set(entries.values())):
         if Path(name).name != name or name in (".", ".."):

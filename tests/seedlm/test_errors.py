@@ -120,6 +120,16 @@ def test_compress_of_a_packed_file(seedlm, packed, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("verb", ["compress", "info", "decompress"])
+def test_quantised_models(seedlm, tmp_path, verb):
+    """Their scales are no weights to compress; and `info` says what the file is."""
+    scales = {"a.weight_scale_inv": ("F32", np.ones((2, 8), np.float32))}
+    write_safetensors(tmp_path / "in", scales, {"format": "pt"})
+    complaint = seedlm(verb, tmp_path / "in", *([] if verb == "info" else [tmp_path / "out"])).complaint()
+    assert complaint.startswith(f"{tmp_path / 'in'}: quantised already by FP8 (tensor 'a.weight_scale_inv'): expected")
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
 def test_compress_of_weights_that_are_not_finite(seedlm, tmp_path):
     w = np.ones((4, 8), np.float32)
     w[2, 3] = np.inf

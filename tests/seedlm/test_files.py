@@ -106,6 +106,31 @@ def test_include_and_exclude(seedlm, source, tmp_path, flags, chosen):
     assert set(report["copied"]) == set(COMPRESSED) - chosen | COPIED
 
 
+def test_brackets_in_names_stand_for_themselves(seedlm, tmp_path):
+    w = ("F16", np.ones((2, 8), np.float16))
+    write_safetensors(tmp_path / "in", {"layers[0].weight": w, "layers[1].weight": w, "layers0.weight": w})
+    for flags, chosen in (
+        (["--include", "layers[0].weight"], {"layers[0].weight"}),
+        (["--include", "layers[?].*"], {"layers[0].weight", "layers[1].weight"}),
+        (["--exclude", "layers[0]*"], {"layers[1].weight", "layers0.weight"}),
+    ):
+        report = seedlm("compress", tmp_path / "in", tmp_path / "out", "--codec", QUICK, "--json", *flags).report()
+        assert set(report["tensors"]) == chosen
+
+
+def test_files_have_the_permissions_of_others_and_keep_metadata(seedlm, tmp_path):
+    """On the way there and back."""
+    said = {"format": "pt", "author": "somebody", "training_seed": "42"}
+    write_safetensors(tmp_path / "in", {"w": ("F16", np.ones((2, 8), np.float16))}, said)
+    seedlm("compress", tmp_path / "in", tmp_path / "packed", "--codec", QUICK, "--json").report()
+    seedlm("decompress", tmp_path / "packed", tmp_path / "out", "--json").report()
+    assert TensorFile(tmp_path / "packed").metadata["author"] == "somebody"
+    assert TensorFile(tmp_path / "out").metadata == said
+    (tmp_path / "plain").write_text("")
+    for name in ("packed", "out"):
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_exponent_bias_is_kept(seedlm, source, tmp_path):
     report = seedlm("compress", source, tmp_path / "o", "--codec", QUICK, "--exp-bias", "-7", "--json").report()
     assert {t["exp_bias"] for t in report["tensors"].values()} == {-7}
