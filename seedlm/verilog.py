@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     config = build_config(args)
 
     # after the checks: the hardware takes a moment to import
-    from seedlm.build.verilog import generate
+    from seedlm.build.export import generate
 
     generated = generate(config, args.out)
     lines = generated.verilog.read_text().count("\n")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amaranth.hdl import Elaboratable
-
-from seedlm import golden, hdl
-from seedlm.build.convert import remembered_verilog_text
+from seedlm.build.verilog import accelerator_verilog
 from seedlm.golden.build import Config
 from seedlm.host.driver import Accelerator as Driver
 from seedlm.sim.memory import Memory
 from seedlm.sim.simulation import Simulation
 
-__all__ = ["Accelerator", "Transport", "accelerator_verilog", "simulate"]
+__all__ = ["Accelerator", "Transport", "simulate"]
 
 DEFAULT_LIMIT = 1_000_000_000  # cycles that a wait may take: far beyond the largest product
 
@@ -40,17 +37,6 @@ def simulate(config: Config, **options: object) -> Simulation:
     """A system around the accelerator of `config`; `options` go to `Simulation`."""
     text = accelerator_verilog(config)
     return Simulation(text, bus_bits=config.bus_bits, addr_bits=config.addr_bits, **options)  # type: ignore[arg-type]
-
-
-def accelerator_verilog(config: Config) -> str:
-    """Verilog of the accelerator of `config`; elaborated once for each state of the sources."""
-
-    def make() -> Elaboratable:
-        from seedlm.hdl.top import SeedLMAccelerator  # slow to import, and not needed where the cache has the text
-
-        return SeedLMAccelerator(config)
-
-    return remembered_verilog_text(make, "SeedLMAccelerator", parameters=config, sources=(golden, hdl))
 
 
 class Accelerator(Driver):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from seedlm.build.rewrite import modules
 from seedlm.golden.errors import SeedLMError
 from seedlm.sim import verilator
 from seedlm.sim.memory import Memory
@@ -92,10 +92,10 @@ def _shared(verilog: str) -> str:
 
     Inlined sixteen times they double the time to compile and make the model slower.
     """
-    modules = {m[1].strip(): len(m[0]) for m in re.finditer(r"^module (\\\S+ |\w+).*?^endmodule", verilog, re.M | re.S)}
-    uses = Counter(m[1].strip() for m in re.finditer(r"^  (\\\S+ |\w+(?= )) *\S+ +\($", verilog, re.M))
-    names = [n for n, size in modules.items() if uses[n] >= SHARED_INSTANCES and size >= SHARED_SIZE]
-    lines = [f'no_inline -module "{name.removeprefix(chr(92))}"' for name in names]
+    parts = modules(verilog)
+    uses = Counter(module for part in parts for module, _ in part.instances)
+    names = [p.name for p in parts if uses[p.name] >= SHARED_INSTANCES and len(p.text) >= SHARED_SIZE]
+    lines = [f'no_inline -module "{name}"' for name in names]
     return "\n".join(["`verilator_config", *lines, ""])
 
 

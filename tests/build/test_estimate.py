@@ -101,6 +101,9 @@ def test_verilog_that_yosys_refuses(tmp_path, monkeypatch):
 
 
 def test_units():
-    found = ("\\top.a ", "\\top.a.b ", "\\top.mac_array.lane12 ", "top", "\\other.a ")
-    text = "".join(f"module {name}(x);\nendmodule\n" for name in found)
-    assert synthesis.units(text, "top") == ["top.a", "top.mac_array.lane12"]
+    tree = {"top": ["a", "mac"], "a": ["inside"], "inside": [], "mac": ["lane12"], "lane12": ["inside"], "other": ["b"]}
+    text = "".join(
+        f"module {name}(x);\n" + "".join(f"  {part} {part} (\n  );\n" for part in parts) + "endmodule\n"
+        for name, parts in tree.items()
+    )
+    assert synthesis.units(text, "top") == ["a", "mac", "lane12"]

@@ -88,7 +88,7 @@ class Scripted:
 def converted_once():
     """The Verilog of a configuration is made once for all tests of this file (`test_verilog` looks at it)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vivado, "verilog_text", functools.lru_cache(vivado.verilog_text))
+        patch.setattr(vivado, "accelerator_verilog", functools.lru_cache(vivado.accelerator_verilog))
         yield
 
 

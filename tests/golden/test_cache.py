@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from seedlm.build import convert
+from seedlm.build import verilog
 from seedlm.golden.files.cache import cache_folder, cached, digest
 
 
@@ -52,8 +52,8 @@ def test_digest_sees_boundaries():
 
 def test_designs_are_elaborated_again_only_if_something_changed(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(convert, "verilog_text", lambda component, name: f"module {name} {component};")
-    monkeypatch.setattr(convert, "_LOADED", time.time() + 3600)  # after all that is written here
+    monkeypatch.setattr(verilog, "verilog_text", lambda component, name: f"module {name} {component};")
+    monkeypatch.setattr(verilog, "_LOADED", time.time() + 3600)  # after all that is written here
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.py").write_text("1")
@@ -63,7 +63,7 @@ def test_designs_are_elaborated_again_only_if_something_changed(tmp_path, monkey
             made.append(parameters)
             return parameters
 
-        return convert.remembered_verilog_text(make, name, parameters=parameters, sources=[source])
+        return verilog.remembered_verilog_text(make, name, parameters=parameters, sources=[source])
 
     assert text(1) == text(1) == "module top 1;"
     assert text(2) == "module top 2;"
@@ -73,6 +73,6 @@ def test_designs_are_elaborated_again_only_if_something_changed(tmp_path, monkey
     assert text(1) == "module top 1;"
     assert made == [1, 2, 1, 1]
     # A file that is newer than the program that uses it: the component is not what the file says.
-    monkeypatch.setattr(convert, "_LOADED", time.time() - 3600)
+    monkeypatch.setattr(verilog, "_LOADED", time.time() - 3600)
     assert text(1) == text(1) == "module top 1;"
     assert made == [1, 2, 1, 1, 1, 1]

@@ -5,7 +5,7 @@ import pytest
 from amaranth.lib import data
 from cocotb.triggers import RisingEdge
 
-from seedlm.build.convert import verilog_text
+from seedlm.build.verilog import verilog_text
 from seedlm.hdl.beat_fifo import BLOCK_RAM_DEPTH, BeatFifo
 from tests.testbench.runner import run_testbench
 from tests.testbench.side_by_side import SideBySide

@@ -141,7 +141,7 @@ def build_testbench(
     if isinstance(component, str):
         text, file = component, f"{name}.sv"
     else:
-        from seedlm.build.convert import verilog_text
+        from seedlm.build.verilog import verilog_text
 
         text, file = verilog_text(component, name), f"{name}.v"
     libraries = cocotb_tools.config.libs_dir

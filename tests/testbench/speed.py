@@ -11,7 +11,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from seedlm.build.convert import verilog_text
+from seedlm.build.verilog import verilog_text
 from seedlm.hdl.top import SeedLMAccelerator
 from seedlm.sim.speed import CONFIG, SHAPE, system_speed
 from tests.testbench.runner import run_testbench
