@@ -31,11 +31,11 @@ class EventCounters(wiring.Component):
     stop : in
         With the last event of a batch of products: the next clock is not active any more.
     enable : in
-        Products are at work, so a request may make the counters active.
+        Products are at work, so a request may make the counters active. Steady from a request to the clock after it.
     clear : in
-        All counters become 0, in the same clock.
+        All counters become 0, for events up to two clocks before; later ones count again.
     active : out
-        High from the clock after the first ``request`` until the clock after `stop`. Register.
+        High from the second clock after the first ``request`` to the clock after `stop`. Register.
     low, high : out
         Arrays of the halves, in the order of `COUNTERS`. Registers.
     """
