@@ -8,7 +8,7 @@ Package map:
 - `lattice`: the globally best exponent and coefficients of a seed
 - `exhaustive`: the plain search, oracle and yardstick
 - `numpy_engine`: the exact search with a bound, NumPy only
-- `structure`, `vectors`, `kernels`, `numba_engine`: the exact search compiled, where numba is installed
+- `structure`, `vectors`, `compiled`, `kernels`, `numba_engine`: the exact search compiled, where numba is installed
 - `engines`: the engines behind one function
 - `rows`: rows of a matrix, importance, the search for row scales
 - `matrix`: whole matrices, exponent bias, binary16

@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numba.extending import overload, register_jitable
 
+from seedlm.encoder.seed.compiled import compiled
 from seedlm.encoder.seed.geometry import DEPENDENT, FEW, ONCE
 from seedlm.encoder.seed.lattice import MARGIN
 from seedlm.encoder.seed.quantise import POWERS
@@ -78,7 +78,7 @@ def _energy(rank, table, signs, gs, n, h):
     return {2: energy2, 3: energy3, 4: energy4, 5: energy5}.get(len(rank), energy2)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def scan(rank, table, signs, constants, threshold, n, period, h):
     """The next group of positions with a bound that reaches a threshold: (its start, h before it, h after it)."""
     limit = load(threshold, 0)
@@ -164,7 +164,7 @@ def basis(rank, width, order, n, half, metric, work):
     return independent
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def projectors(rank, width, order, half, metric, out, shortest):
     """For all positions: the orthonormal basis into float32 out [n, P * C] and a lower bound of the lengths |A q|,
     q != 0, into shortest [n]; returns the ranks found.
@@ -264,7 +264,7 @@ def enumerate_lattice(rank, width, i, seed, low, high, rest, metric, blocks, den
                     arrive = True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def evaluate(rank, width, i, order, n, half, low, high, optimal, metric, blocks, denominator, found, work):
     """Position n for block i."""
     P, C = len(rank), len(width)
@@ -300,7 +300,7 @@ def evaluate(rank, width, i, order, n, half, low, high, optimal, metric, blocks,
 
 
 # --- the search ---------------------------------------------------------------------------------
-@njit(nogil=True, cache=True)
+@compiled
 def search(rank, width, blocks, denominator, metric, low, high, optimal, index, order, half,
            signs, constants, slack, direct, bases, direct_slack, always,
            short, shortest, faint, start, found):  # fmt: skip

@@ -6,24 +6,88 @@ want the same entry wait for the first one instead of building it again, and nob
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
+import logging
 import os
+import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["cache_folder", "cached", "digest", "source_digest", "source_files"]
+from seedlm.golden.errors import SeedLMError
+
+__all__ = ["cache_folder", "cached", "digest", "source_digest", "source_files", "writable"]
+
+NAME = "seedlm"
+VARIABLE = "SEEDLM_CACHE"
+LOG = logging.getLogger(NAME)
 
 
 def cache_folder() -> Path:
-    """``$SEEDLM_CACHE``, or ``.cache`` at the top of the checkout. Created if missing."""
-    chosen = os.environ.get("SEEDLM_CACHE")
-    folder = Path(chosen) if chosen else Path(__file__).resolve().parents[2] / ".cache"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
+    """Where everything that is kept between runs goes. Created if missing.
+
+    ``$SEEDLM_CACHE`` if it is set; else ``.cache`` at the top of a checkout, if this user may write there; else the
+    user's cache directory; else a temporary directory that goes with this process, after a warning.
+
+    Raises
+    ------
+    SeedLMError
+        ``$SEEDLM_CACHE`` is no directory and cannot be made, or nothing can be written at all.
+    """
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        try:
+            Path(chosen).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SeedLMError(f"{chosen}: cannot be the cache ({VARIABLE}): {error.strerror}") from error
+        return Path(chosen).resolve()
+    for folder in (_checkout_cache(), _user_cache()):
+        if folder is not None and writable(folder):
+            return folder.resolve()
+    return _temporary_cache()
+
+
+def writable(folder: Path) -> bool:
+    """True if files can be made in a folder, which is made if missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
+
+
+def _checkout_cache() -> Path | None:
+    """None for an installed package: what is around it belongs to the installer."""
+    top = Path(__file__).resolve().parents[2]
+    return top / ".cache" if (top / "pyproject.toml").is_file() else None
+
+
+def _user_cache() -> Path | None:
+    """None for a user without a home directory."""
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(chosen):  # the XDG specification: a relative path is to be ignored
+        return Path(chosen) / NAME
+    home = os.path.expanduser("~")
+    caches = ("Library", "Caches") if sys.platform == "darwin" else (".cache",)
+    return Path(home, *caches, NAME) if os.path.isabs(home) else None
+
+
+def _temporary_cache() -> Path:
+    try:
+        folder = tempfile.mkdtemp(prefix=f"{NAME}-cache-")
+    except OSError as error:
+        raise SeedLMError(f"no place for the cache: {error.strerror}: {VARIABLE} names one") from error
+    owner = os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    os.environ[VARIABLE] = folder  # for the rest of this process and for those that it starts
+    LOG.warning("no place for the cache, so it is temporary and each run works anew: %s names one", VARIABLE)
+    return Path(folder).resolve()
 
 
 def digest(*parts: object) -> str:
@@ -67,29 +131,41 @@ def cached(kind: str, name: str, key: str, make: Callable[[Path], None]) -> Path
         Hash of all inputs (`digest`).
     make : callable
         Fills the (temporary) folder it is given. Whatever it raises leaves nothing behind.
+
+    Raises
+    ------
+    SeedLMError
+        There is no such entry, and the cache cannot be written.
     """
     parent = cache_folder() / kind
     entry = parent / f"{name}-{key}"
     if entry.is_dir():
         return entry
-    parent.mkdir(parents=True, exist_ok=True)
-    with open(parent / f".{entry.name}.lock", "w") as lock:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        lock = open(parent / f".{entry.name}.lock", "w")
+    except OSError as error:
+        raise SeedLMError(f"{parent}: cannot write to the cache: {error.strerror}: {VARIABLE} names another") from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if entry.is_dir():  # somebody else made it while we waited
-            return entry
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
         try:
-            make(temporary)
-            temporary.chmod(0o755)
-            try:
-                temporary.rename(entry)
-            except OSError:
-                if not entry.is_dir():  # after a failure two may build at once: the first one's stays
-                    raise
-                shutil.rmtree(temporary, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+            if not entry.is_dir():  # else somebody made it while we waited
+                _make(entry, make)
         finally:
             Path(lock.name).unlink(missing_ok=True)
     return entry
+
+
+def _make(entry: Path, make: Callable[[Path], None]) -> None:
+    """Make an entry in a temporary folder and put it in its place."""
+    temporary = entry.with_name(f".{entry.name}-{secrets.token_hex(4)}")
+    temporary.mkdir()
+    try:
+        make(temporary)
+        try:
+            temporary.rename(entry)
+        except OSError:
+            if not entry.is_dir():  # after a failure two may build at once: the first one's stays
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
