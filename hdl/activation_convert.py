@@ -30,14 +30,17 @@ class GroupConverter(wiring.Component):
     group : int
         G.
 
-    Attributes
-    ----------
+    Members
+    -------
     halves, mask : in
         G binary16 values; elements whose mask bit is 0 count as 0.
     mantissas, exponent : out
         Signed 18-bit integers, first element in the low bits, and E_g + 14.
     nonfinite : out
         An unmasked element was NaN or infinite; mantissas and exponent are arbitrary then.
+
+    Attributes
+    ----------
     latency : int
         Clocks from input to output; the inputs should come from registers.
     """
@@ -141,14 +144,17 @@ class ActivationConverter(wiring.Component):
     ----------
     config : Config
 
-    Attributes
-    ----------
+    Members
+    -------
     i : stream, in
         ``beat_layout`` of binary16 values; ``last`` is not used.
     job : stream, in
         ``convert_job_layout``: one per vector.
     o : valid only, out
         ``group_layout``.
+
+    Attributes
+    ----------
     latency : int
         Clocks from the beat that completes a group to the group.
     """

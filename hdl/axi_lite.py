@@ -34,8 +34,8 @@ class AxiLiteSlave(wiring.Component):
     address bits are not looked at. Latency: a write is passed on 2 clocks after address and data were taken and
     answered in the next, a read is answered 3 clocks after its address was taken.
 
-    Attributes
-    ----------
+    Members
+    -------
     s_axi_* :
         The AXI4-Lite signals.
     write : out

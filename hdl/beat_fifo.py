@@ -32,8 +32,8 @@ class BeatFifo(wiring.Component):
         A register behind the block RAM, whose output is slow by itself (half a clock). Without it ``o.payload`` should
         meet a register after two LUTs at most. Distributed RAM has a register anyway.
 
-    Attributes
-    ----------
+    Members
+    -------
     i : valid_only(layout), in
         Words to be stored.
     o : stream of layout, out

@@ -50,8 +50,8 @@ class BurstSplitter(wiring.Component):
     initial : int
         Credits after reset.
 
-    Attributes
-    ----------
+    Members
+    -------
     job : stream of read_job_layout, in
         Regions. One of 0 beats is taken and has no burst.
     credit : in

@@ -55,8 +55,8 @@ class Control(wiring.Component):
     ----------
     config : Config
 
-    Attributes
-    ----------
+    Members
+    -------
     s_axi_* :
         AXI4-Lite slave.
     irq : out

@@ -24,8 +24,8 @@ class EventCounters(wiring.Component):
     An event is in the low half 3 clocks later. The high half follows one clock after the low half, since the carry is
     registered: the low half of one clock and the high half of the next make a consistent number.
 
-    Attributes
-    ----------
+    Members
+    -------
     events : in
         ``events_layout``.
     stop : in

@@ -23,8 +23,8 @@ class StepBuffer(wiring.Component):
     depth : int
         Power of two. 32 is what a LUT memory holds anyway.
 
-    Attributes
-    ----------
+    Members
+    -------
     i : in, valid only
         Items; each needs a reservation.
     reserve : in
@@ -90,14 +90,17 @@ class Gearbox(wiring.Component):
     ----------
     config : Config
 
-    Attributes
-    ----------
+    Members
+    -------
     i : stream, in
         ``beat_layout``; ``last`` is not used, the job says how many steps there are.
     job : stream, in
         ``gearbox_job_layout``: steps of the product, at least 1.
     o : stream, out
         ``step_layout``.
+
+    Attributes
+    ----------
     latency : int
         Clocks from the beat that completes a step to the step; 0 where they are the same.
     """

@@ -39,8 +39,8 @@ class RegionCheck(wiring.Component):
     ----------
     config : Config
 
-    Attributes
-    ----------
+    Members
+    -------
     start : in
         Takes `address` and `beats` (at least 1).
     bad : out
@@ -122,8 +122,8 @@ class Planner(wiring.Component):
     ----------
     config : Config
 
-    Attributes
-    ----------
+    Members
+    -------
     descriptor : stream, in
         ``descriptor_layout``.
     activation_read, weight_read, scale_read : streams, out

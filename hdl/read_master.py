@@ -31,8 +31,8 @@ class ReadMaster(wiring.Component):
     outstanding : int
         Places in the queue of bursts under way; one of them stays free.
 
-    Attributes
-    ----------
+    Members
+    -------
     request : array of streams of request_layout, in
         Bursts to read. May not cross 4 KiB.
     response : array of valid_only(beat_layout), out

@@ -64,12 +64,15 @@ class Fp32Rounding(wiring.Component):
     tag_bits : int
         Width of what travels along.
 
-    Attributes
-    ----------
+    Members
+    -------
     i : valid only, in
         ``rounding_layout``; from registers.
     o : valid only, out
         ``rounded_layout``.
+
+    Attributes
+    ----------
     latency : int
         Clocks from `i` to `o`.
     """

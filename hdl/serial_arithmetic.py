@@ -21,8 +21,8 @@ class ConstantDivider(wiring.Component):
     divisor : int
         At least 1.
 
-    Attributes
-    ----------
+    Members
+    -------
     start : in
         Takes `dividend`; not while `busy`.
     busy : out
@@ -88,8 +88,8 @@ class SerialMultiplier(wiring.Component):
     a_width, b_width : int
         Bits of the factors.
 
-    Attributes
-    ----------
+    Members
+    -------
     start : in
         Takes `a` and `b`; not while `busy`.
     busy : out

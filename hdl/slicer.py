@@ -66,8 +66,8 @@ class Slicer(wiring.Component):
         What one beat brings. If given, a job takes only ceil(amount / per_beat) beats; where its parts need more
         bits than that, the missing ones are arbitrary. If not, a job takes as many beats as its parts need.
 
-    Attributes
-    ----------
+    Members
+    -------
     i : stream, in
         Beats: ``data``, ``last`` (not used: the job says where it ends), ``error``. ``ready`` is one LUT behind
         registers.
@@ -82,6 +82,9 @@ class Slicer(wiring.Component):
     o : out
         ``data``, ``last`` (last part of the job), ``error`` (a beat that it has bits of was in error), ``left`` (the
         amount before this part). ``data`` is one LUT after registers.
+
+    Attributes
+    ----------
     latency : int
         Clocks from `taken` to ``o.valid``.
     """

@@ -36,8 +36,8 @@ class ReadStreamer(wiring.Component):
     output_register : bool
         See `hdl.beat_fifo.BeatFifo`.
 
-    Attributes
-    ----------
+    Members
+    -------
     job : stream of read_job_layout, in
         Regions, each aligned to a beat. 0 beats: nothing is read, nothing comes out.
     request : stream of request_layout, out

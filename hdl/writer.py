@@ -73,8 +73,8 @@ class ResultWriter(wiring.Component):
     ValueError
         The buffer is too small for the lanes.
 
-    Attributes
-    ----------
+    Members
+    -------
     burst_beats : int
         Greatest burst.
     job : stream of writer_job_layout, in
