@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import os
 import select
+import stat
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,12 @@ POLL = 50e-6  # seconds between looks where there is no interrupt file
 ENABLE = (1).to_bytes(4, "little")  # to a UIO file: unmask the interrupt
 
 _OFFSETS = frozenset(r.offset for r in REGISTERS)
+
+
+def _has_size(file: int) -> bool:
+    """Whether the end of this file is that of the memory: not so for character devices."""
+    mode = os.fstat(file).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
 class DeviceTimeout(SeedLMError):
@@ -59,6 +66,12 @@ class Device:
     memory_base : int
         Address, as the accelerator sees it, of the first byte of the memory file.
 
+    Attributes
+    ----------
+    memory_range : tuple of int or None
+        First address and bytes of the memory, from the size of its file. None for a file without one (most device
+        files): ``Accelerator(device, memory=(first address, bytes))`` must tell.
+
     Raises
     ------
     SeedLMError
@@ -83,6 +96,7 @@ class Device:
         self._files: list[int] = []
         self._mapping: mmap.mmap | None = None
         self._words: dict[int, ctypes.c_uint32] = {}
+        self.memory_range: tuple[int, int] | None = None
         try:
             file = self._open(registers, os.O_RDWR | os.O_SYNC)
             try:
@@ -93,6 +107,8 @@ class Device:
             self._words = {offset: ctypes.c_uint32.from_buffer(self._mapping, offset) for offset in _OFFSETS}
             self._write_file = self._open(memory, os.O_WRONLY if memory_read else os.O_RDWR)
             self._read_file = self._open(memory_read, os.O_RDONLY) if memory_read else self._write_file
+            size = os.lseek(self._write_file, 0, os.SEEK_END) if _has_size(self._write_file) else 0
+            self.memory_range = (memory_base, size) if size else None
             if interrupt is None or isinstance(interrupt, int):
                 self._interrupt = interrupt
             else:
@@ -105,7 +121,8 @@ class Device:
     def xdma(cls, index: int = 0, *, channel: int = 0, folder: str | Path = "/dev") -> Device:
         """A PCIe card behind AMD's XDMA core and driver.
 
-        Registers on the AXI4-Lite master, memory on the DMA's AXI4 master, ``irq`` on user interrupt 0.
+        Registers on the AXI4-Lite master, memory on the DMA's AXI4 master, ``irq`` on user interrupt 0. The driver must
+        be told how much memory there is: ``Accelerator(device, memory=(0, size))``.
         """
         prefix = f"{folder}/xdma{index}"
         return cls(
@@ -173,6 +190,9 @@ class Device:
         """Put the bytes of `data` (uint8) into the memory. Raises SeedLMError if it takes less."""
         view = memoryview(np.ascontiguousarray(data, np.uint8)).cast("B")
         place, done = self._place(address), 0
+        if self.memory_range and place + len(view) > self.memory_range[1]:  # an ordinary file would grow
+            end = sum(self.memory_range)
+            raise SeedLMError(f"cannot write {len(view)} bytes at {address:#x}: the device's memory ends at {end:#x}")
         while done < len(view):
             self._check()
             try:

@@ -17,9 +17,13 @@ from seedlm.host.identity import check_identity
 from seedlm.host.regions import Allocator, ProductRegions, region_sizes
 from seedlm.host.transport import Transport
 
-__all__ = ["Accelerator", "AcceleratorError", "Matrix", "Outcome", "Vector"]
+__all__ = ["Accelerator", "AcceleratorError", "AcceleratorShared", "Matrix", "Outcome", "Vector"]
 
 COUNT_MASK = 0xFFFFFFFF  # SUBMITTED and COMPLETED wrap
+NO_ANSWER = 0xFFFFFFFF  # what a read gives where nothing answers it (PCIe)
+ABORT_READS = 4096  # of STATUS: far longer than a working memory takes for what it was asked
+# How a product may end because the activations of an earlier one, which it was to use again, were not loaded.
+LOAD_FAILED = (ErrorCode.DESCRIPTOR, ErrorCode.READ_ACTIVATIONS)
 
 
 class AcceleratorError(SeedLMError):
@@ -37,6 +41,10 @@ class AcceleratorError(SeedLMError):
         super().__init__(f"product {product} ended with {code.name}: {code.doc}")
         self.code = code
         self.product = product
+
+
+class AcceleratorShared(SeedLMError):
+    """SUBMITTED is not what this program has submitted: somebody else uses the accelerator, or has reset it."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,14 @@ class Outcome:
 
 
 class Accelerator:
-    """An accelerator with its memory.
+    """An accelerator with its memory, which belong to this object alone.
 
     Products run in the order in which they are submitted. When one ends with an error the accelerator holds the next
     ones until the error is cleared.
+
+    What an earlier program left behind is put in order: a paused queue goes on, errors are cleared, products that run
+    are waited for and, if they do not end in time, aborted. The transport keeps a second program out if it can
+    (`host.device.Device` does); if it cannot, `AcceleratorShared` tells as soon as the other one submits something.
 
     Parameters
     ----------
@@ -85,43 +97,83 @@ class Accelerator:
     config : Config, optional
         The build that is expected. Without it, the registers tell.
     memory : tuple of int, optional
-        First address and size of the part of the memory that `allocate` gives out. Default: all of it.
+        First address and size of the part of the memory that `allocate` gives out. Default: all that the transport
+        knows of.
     timeout : float, optional
         Longest wait for an interrupt, in the transport's unit.
+    watchdog : int
+        See the property.
 
     Raises
     ------
     SeedLMError
-        No accelerator there, another version, another build than expected, or it is at work already.
+        No accelerator there, another version, another build than expected; `memory` lies beyond the build's addresses
+        or the transport's memory, or is missing and the transport does not know it; what another program left there
+        cannot be ended.
     """
 
     def __init__(
         self, transport: Transport, config: Config | None = None, *, memory: tuple[int, int] | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, watchdog: int = 0,
     ) -> None:  # fmt: skip
         self.transport = transport
         self.timeout = timeout
         self.config = check_identity(self._read, config)
+        self._memory = self._allocator(memory)
+        self._control = register("CONTROL").unpack(0)
+        self._attach()
+        self.watchdog = watchdog
 
-        self._submitted = self._read("SUBMITTED")
-        self._completed = self._read("COMPLETED")
-        if self._submitted != self._completed:
-            count = self._submitted - self._completed & COUNT_MASK
-            raise SeedLMError(f"the accelerator is at work: {count} products of another program have not ended")
+    def _allocator(self, memory: tuple[int, int] | None) -> Allocator:
+        """Of the memory that may be used, which is checked."""
+        known = self.transport.memory_range
+        if memory is None and known is None:
+            raise SeedLMError(
+                "the size of the accelerator's memory is not known: expected memory=(first address, bytes)"
+            )
+        first, size = memory or known
+        bits = self.config.addr_bits
+        if first < 0 or size <= 0 or first + size > 1 << bits:
+            raise SeedLMError(
+                f"memory of {size:#x} bytes at {first:#x}: expected a part of the build's {bits}-bit addresses"
+            )
+        if known and not known[0] <= first <= first + size <= sum(known):
+            raise SeedLMError(
+                f"memory of {size:#x} bytes at {first:#x}: expected a part of the device's {known[1]:#x} bytes"
+                f" at {known[0]:#x}"
+            )
+        return Allocator(first, first + size)
+
+    def _attach(self) -> None:
+        """Bring the accelerator to rest, whatever state it is in."""
+        self._write("CONTROL", 0)  # not paused
+        self._forget()
         self.clear_error()
+        if self._completed != self._submitted:
+            try:
+                self.wait(on_error="continue")
+            except AcceleratorShared:
+                raise
+            except Exception:
+                # What it is depends on the transport. A link that is down shows again, in one line.
+                self.abort()
+            self._codes.clear()  # the products were another program's
+
+    def _forget(self) -> None:
+        """Begin counting with what the accelerator says; nothing that was submitted before is reported any more."""
+        # The numbers of products go on beyond the 32 bits of the registers.
+        self._completed = self._read("COMPLETED")
+        self._submitted = self._completed + (self._read("SUBMITTED") - self._completed & COUNT_MASK)
         self._reported = self._submitted  # the codes of the products before this one were given to the caller
         self._codes: dict[int, ErrorCode] = {}  # of failed products from there on
-        self._control = register("CONTROL").unpack(0)
-        self._write("CONTROL", 0)
-        self._write("IRQ_STATUS", register("IRQ_STATUS").pack(product_done=1, idle=1, error=1))
-
-        first, size = memory or (0, 1 << self.config.addr_bits)
-        self._memory = Allocator(first, first + size)
 
     # --- registers -------------------------------------------------------------------------------
 
     def _read(self, name: str) -> int:
-        return self.transport.read32(register(name).offset)
+        value = self.transport.read32(register(name).offset)
+        if value == NO_ANSWER and name != "ID" and self._read("ID") == NO_ANSWER:
+            raise SeedLMError(f"the accelerator does not answer: registers {name} and ID read {NO_ANSWER:#x}")
+        return value
 
     def _write(self, name: str, value: int) -> None:
         self.transport.write32(register(name).offset, value)
@@ -130,8 +182,8 @@ class Accelerator:
         """Change bits of CONTROL."""
         new = {**self._control, **values}
         if new != self._control:
-            self._control = new
             self._write("CONTROL", register("CONTROL").pack(new))
+            self._control = new
 
     def status(self) -> dict[str, int]:
         """The fields of the STATUS register."""
@@ -150,6 +202,22 @@ class Accelerator:
         """Set all counters to 0."""
         self._write("COUNTER_CLEAR", register("COUNTER_CLEAR").pack(clear=1))
 
+    @property
+    def watchdog(self) -> int:
+        """Clocks without progress after which a product ends with the code TIMEOUT, and all after it with it; 0: never.
+
+        Anything that moves is progress, so a limit of a few refresh intervals of the memory (some 10,000 clocks) is on
+        the safe side. Raises SeedLMError if set to what 32 bits do not hold.
+        """
+        return self._watchdog
+
+    @watchdog.setter
+    def watchdog(self, clocks: int) -> None:
+        if not 0 <= clocks < 1 << 32:
+            raise SeedLMError(f"the watchdog's limit must have 32 bits, not be {clocks}")
+        self._write("WATCHDOG", clocks)
+        self._watchdog = clocks
+
     # --- memory ----------------------------------------------------------------------------------
 
     def allocate(self, nbytes: int) -> int:
@@ -166,12 +234,36 @@ class Accelerator:
 
     @contextmanager
     def scratch(self) -> Iterator[None]:
-        """What is allocated inside is free again afterwards."""
-        mark = self._memory.next
+        """What is allocated inside is free again afterwards.
+
+        Products that were submitted inside have ended then. If the inside is left by an exception (a timeout, an
+        interrupted program), they are aborted; if even that fails, nothing is freed.
+
+        Raises
+        ------
+        SeedLMError
+            The end is reached with products that were submitted inside and not waited for. They are aborted.
+        """
+        mark, first = self._memory.next, self._submitted
         try:
             yield
-        finally:
-            self._memory.next = mark
+            if self._reported < self._submitted != first:
+                raise SeedLMError("scratch memory would be freed under products that were not waited for")
+        except BaseException:
+            if self._at_rest_since(first):
+                self._memory.next = mark
+            raise
+        self._memory.next = mark
+
+    def _at_rest_since(self, first: int) -> bool:
+        """Abort all products if some were submitted since `first`; whether none of them can write any more."""
+        try:
+            # The register, too: the program may have been interrupted between submitting and counting.
+            if self._submitted != first or self._read("SUBMITTED") != first & COUNT_MASK:
+                self.abort()
+        except Exception:
+            return False  # the exception that led here says more
+        return True
 
     def _store(self, image: np.ndarray) -> int:
         address = self.allocate(image.size)
@@ -197,7 +289,7 @@ class Accelerator:
             matrix.cols,
             weight_image(self.config, matrix),
             scales=matrix.scales,
-            scale=None if self.config.codec.row_scales else matrix.scale,
+            scale=matrix.scale if matrix.scales is None else None,
         )
 
     def load_image(
@@ -215,7 +307,7 @@ class Accelerator:
         if image.dtype != np.uint8 or image.shape != (size,):
             found = f"{image.dtype} {list(image.shape)}"
             raise SeedLMError(f"the image of {rows} x {cols} weights is uint8 [{size}], not {found}")
-        if self.config.codec.row_scales != (scales is not None):
+        if bool(self.config.scale_beats(rows)) != (scales is not None):
             raise SeedLMError(f"codec {self.config.codec} {'needs' if scales is None else 'has no'} row scales")
         if scales is not None and np.shape(scales) != (rows,):
             raise SeedLMError(f"{rows} rows need {rows} row scales, not shape {list(np.shape(scales))}")
@@ -253,10 +345,23 @@ class Accelerator:
     ) -> int:
         """Queue a product of regions in memory; waits while the queue is full.
 
+        From here until `wait` has said that it ended, the regions are the accelerator's. It reads ahead: inputs of a
+        queued product may be read long before the product before it has ended. So
+
+        - queued products may share weights, row scales and activations, but their inputs must not be the results of a
+          product that has not ended;
+        - the regions of results must not touch anything that a queued product reads. Two products may have the same:
+          the later one's results stay;
+        - the program must not write to the inputs, and finds nothing defined in the results.
+
+        After a wait that was given up (a timeout, Ctrl-C) all this still holds, until another `wait` or `abort` comes
+        to its end. `scratch`, and with it `product` and `products`, sees to that by itself.
+
         Parameters
         ----------
         regions : ProductRegions
-            Shape and addresses.
+            Shape and addresses. All must be multiples of 4 KiB, and all of their beats lie within the build's address
+            bits; else the product ends with DESCRIPTOR and touches nothing.
         scale : float
             The product's scale, rounded to binary32; without row scales only.
         same : bool
@@ -297,20 +402,75 @@ class Accelerator:
         if pending:
             # Cleared before the looking: what happens in between sets its bit again.
             self._write("IRQ_STATUS", pending)
-        self._completed += self._read("COMPLETED") - self._completed & COUNT_MASK
-        code = ErrorCode(self._read("ERROR"))
+        submitted, own = self._read("SUBMITTED"), self._submitted & COUNT_MASK
+        if submitted != own:
+            raise AcceleratorShared(
+                f"SUBMITTED reads {submitted}, this program has submitted up to {own}: another program uses the"
+                " accelerator, or it was reset"
+            )
+        self._count_completed()
+        code = self._error()
         if code is not ErrorCode.NONE:
             # Perhaps one that has ended after COMPLETED was read: the difference has a sign.
             after = self._read("ERROR_PRODUCT") - self._completed + (1 << 31) & COUNT_MASK
             product = self._completed + after - (1 << 31)
             self._codes[product] = code
+            if code is ErrorCode.TIMEOUT:
+                self._end_abort()
+                self._count_completed()
+                self._codes |= dict.fromkeys(range(product, self._completed), code)
             if on_error == "raise":
                 raise AcceleratorError(code, product)
             self.clear_error()
 
+    def _count_completed(self) -> None:
+        self._completed += self._read("COMPLETED") - self._completed & COUNT_MASK
+
+    def _error(self) -> ErrorCode:
+        word = self._read("ERROR")
+        try:
+            return ErrorCode(word)
+        except ValueError:
+            raise SeedLMError(f"register ERROR reads {word:#x}: expected a code up to {max(ErrorCode):#x}") from None
+
     def clear_error(self) -> None:
         """Let the products after a failed one go on. Without an error, nothing happens."""
         self._write("ERROR_CLEAR", register("ERROR_CLEAR").pack(clear=1))
+
+    def abort(self) -> None:
+        """End all products now: the way out where they do not end by themselves.
+
+        Nothing of them is written any more, errors are cleared, and none of them is reported by `wait`. The memory's
+        outstanding answers are waited for; if they do not come within some thousand clocks, the accelerator gives them
+        up, and such an answer that does come later may spoil a later product. Then the memory should be reset with the
+        accelerator.
+
+        Raises
+        ------
+        SeedLMError
+            The accelerator does not come to rest.
+        """
+        self._start_abort()
+        self._end_abort()
+        self.clear_error()
+        self._write("IRQ_STATUS", register("IRQ_STATUS").pack(product_done=1, idle=1, error=1))
+        self._forget()
+        if self._completed != self._submitted:
+            count = self._submitted - self._completed
+            raise SeedLMError(f"after an abort {count} products have still not ended: reset the accelerator")
+
+    def _start_abort(self) -> None:
+        self._write("CONTROL", register("CONTROL").pack({**self._control, "abort": 1}))
+
+    def _end_abort(self) -> None:
+        """Wait until nothing is being aborted; the second request does not wait for the memory."""
+        for last in (False, True):
+            for _ in range(ABORT_READS):
+                if not self.status()["aborting"]:
+                    return
+            if not last:
+                self._start_abort()
+        raise SeedLMError(f"STATUS.aborting is 1 after {2 * ABORT_READS} reads: reset the accelerator")
 
     def wait(self, *, on_error: str = "raise") -> list[ErrorCode]:
         """Wait until all submitted products have ended.
@@ -330,6 +490,12 @@ class Accelerator:
         ------
         AcceleratorError
             A product has failed.
+        AcceleratorShared
+            Another program has submitted products, too.
+        SeedLMError
+            The accelerator does not answer.
+        Exception
+            The transport's own, if no interrupt comes in time. The products go on: wait again, or `abort`.
         """
         if on_error not in ("raise", "continue"):
             raise SeedLMError(f"on_error must be 'raise' or 'continue', not {on_error!r}")
@@ -395,7 +561,8 @@ class Accelerator:
         Returns
         -------
         list of Outcome
-            In the order of the jobs. Errors of products are in their codes (and cleared), no exception.
+            In the order of the jobs. Errors of products are in their codes (and cleared), no exception. If this is left
+            by another exception (a timeout, Ctrl-C), the products are aborted.
 
         Raises
         ------
@@ -409,19 +576,33 @@ class Accelerator:
         if not prepared:
             return []
         with self.scratch():
-            queue, before, address = [], None, 0
-            for matrix, x, scale in prepared:
-                key = x if isinstance(x, Vector) else x.tobytes()
-                same = key == before
-                if not same:
-                    address = x.address if isinstance(x, Vector) else self._store(x)
-                before = key
-                queue.append((self.place(matrix, address), scale, same))
-            with self.paused() if together and len(queue) <= self.config.queue_depth else nullcontext():
-                for regions, scale, same in queue:
-                    self.submit(regions, scale=scale, same=same, on_error="continue")
-            codes = self.wait(on_error="continue")
+            queue = self._place_all(prepared)
+            codes = self._run(queue, together=together)
+            # Where a load has failed, all that were to use it have failed, too: now each loads for itself.
+            for n, (regions, scale, same) in enumerate(queue):
+                if same and codes[n] in LOAD_FAILED:
+                    (codes[n],) = self._run([(regions, scale, False)])
             return [Outcome(code, self._results(regions)) for code, (regions, *_) in zip(codes, queue, strict=True)]
+
+    def _place_all(self, prepared: list[tuple]) -> list[tuple[ProductRegions, np.float32, bool]]:
+        """What to submit for jobs of `_prepare`: regions, scale, and whether the activations are those before."""
+        queue, before, address = [], None, 0
+        for matrix, x, scale in prepared:
+            # Images of vectors of different length may be equal: they are filled with zeros.
+            key = x if isinstance(x, Vector) else (matrix.cols, x.tobytes())
+            same = key == before
+            if not same:
+                address = x.address if isinstance(x, Vector) else self._store(x)
+            before = key
+            queue.append((self.place(matrix, address), scale, same))
+        return queue
+
+    def _run(self, queue: list[tuple[ProductRegions, np.float32, bool]], *, together: bool = False) -> list[ErrorCode]:
+        """Submit what `_place_all` gave and wait for it; how each ended."""
+        with self.paused() if together and len(queue) <= self.config.queue_depth else nullcontext():
+            for regions, scale, same in queue:
+                self.submit(regions, scale=scale, same=same, on_error="continue")
+        return self.wait(on_error="continue")
 
     def _results(self, regions: ProductRegions) -> np.ndarray:
         return parse_results(self.config, self.transport.mem_read(regions.results, 4 * regions.rows), regions.rows)
@@ -434,7 +615,7 @@ class Accelerator:
             image, cols = x, x.cols
         if cols != matrix.cols:
             raise SeedLMError(f"the matrix has {matrix.cols} columns, x has {cols} elements")
-        if self.config.codec.row_scales and scale is not None:
+        if matrix.scales is not None and scale is not None:
             raise SeedLMError(f"codec {self.config.codec} has row scales: a product has no scale, not {scale}")
         with np.errstate(over="ignore", under="ignore"):
             factor = matrix.scale if scale is None else np.float32(scale)

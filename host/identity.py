@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from seedlm.golden.build import CODECS, Codec, Config, codec
 from seedlm.golden.errors import SeedLMError
-from seedlm.hdl.registers import ID, VERSION_MAJOR, configuration_words, register
+from seedlm.hdl.registers import ID, VERSION_MAJOR, VERSION_MINOR, configuration_words, register
 
 __all__ = ["check_identity", "read_config"]
 
@@ -28,10 +28,10 @@ def check_identity(read: Callable[[str], int], config: Config | None) -> Config:
     if found != ID:
         raise SeedLMError(f"no accelerator there: the ID register reads {found:#010x}, expected {ID:#010x}")
     version = register("VERSION").unpack(read("VERSION"))
-    if version["major"] != VERSION_MAJOR:
+    if version["major"] != VERSION_MAJOR or version["minor"] < VERSION_MINOR:
         raise SeedLMError(
             f"the accelerator has version {version['major']}.{version['minor']} of the registers,"
-            f" this driver knows version {VERSION_MAJOR}"
+            f" this driver needs {VERSION_MAJOR}.{VERSION_MINOR} or a later {VERSION_MAJOR}.x"
         )
     if config is None:
         return read_config(read)

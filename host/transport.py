@@ -14,7 +14,14 @@ class Transport(Protocol):
 
     Every method raises an exception of the transport's own choice if it fails, a register access also if the
     accelerator answers it with an error.
+
+    Attributes
+    ----------
+    memory_range : tuple of int or None
+        First address and bytes of the accelerator's memory; None if that is not known.
     """
+
+    memory_range: tuple[int, int] | None
 
     def read32(self, offset: int) -> int:
         """The register at byte `offset`."""

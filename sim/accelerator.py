@@ -16,10 +16,18 @@ DEFAULT_LIMIT = 1_000_000_000  # cycles that a wait may take: far beyond the lar
 
 
 class Transport:
-    """The driver's way to a simulated accelerator. Time is counted in cycles."""
+    """The driver's way to a simulated accelerator. Time is counted in cycles.
 
-    def __init__(self, simulation: Simulation) -> None:
+    Parameters
+    ----------
+    simulation : Simulation
+    addr_bits : int
+        Of its memory, which is there in full.
+    """
+
+    def __init__(self, simulation: Simulation, addr_bits: int) -> None:
         self.simulation = simulation
+        self.memory_range = (0, 1 << addr_bits)
         self.read32 = simulation.reg_read
         self.write32 = simulation.reg_write
         self.mem_write = simulation.mem_write
@@ -52,6 +60,8 @@ class Accelerator(Driver):
         Build with waves, so that `trace_open` works.
     timeout : float, optional
         Longest wait for an interrupt, in cycles.
+    watchdog : int
+        Clocks without progress that end a product; 0: none.
 
     Attributes
     ----------
@@ -61,10 +71,10 @@ class Accelerator(Driver):
 
     def __init__(
         self, config: Config, *, memory: str | Memory = "ddr3", trace: bool = False, timeout: float | None = None,
-        **options: object,
+        watchdog: int = 0, **options: object,
     ) -> None:  # fmt: skip
         self.simulation = simulate(config, memory=memory, trace=trace, **options)
-        super().__init__(Transport(self.simulation), config, timeout=timeout)
+        super().__init__(Transport(self.simulation, config.addr_bits), config, timeout=timeout, watchdog=watchdog)
 
     @property
     def cycles(self) -> int:
@@ -77,9 +87,9 @@ class Accelerator(Driver):
 
     def reset(self) -> None:
         """Reset the accelerator and its memory controller, and start the driver anew; regions stay allocated."""
-        mark = self._memory.next
+        mark, watchdog = self._memory.next, self.watchdog
         self.simulation.reset()
-        super().__init__(self.transport, self.config, timeout=self.timeout)
+        super().__init__(self.transport, self.config, timeout=self.timeout, watchdog=watchdog)
         self._memory.next = mark
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from seedlm.golden.images import words_from_image
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
 from seedlm.hdl.registers import COUNTERS, REGISTERS, Access, ErrorCode, configuration_words, register
+from seedlm.host.regions import PAGE, region_sizes
 
 ACCESSES = 20_000  # far more than any test needs
 
@@ -25,10 +26,16 @@ class NoInterrupt(Exception):
 
 
 class FakeAccelerator:
-    """The transport. `faults` gives the code with which a product is to fail, by number."""
+    """The transport. `faults` gives the code with which a product is to fail, by number.
 
-    def __init__(self, config, *, seed=0, faults=None, lazy=0.5, size=1 << 22):
+    `hang` is the number of a product that never ends. `stuck` is how many writes of CONTROL.abort the memory's missing
+    answers hold up. `dead` makes every register read all ones, as a link that is down does.
+    """
+
+    def __init__(self, config, *, seed=0, faults=None, lazy=0.5, size=1 << 22, hang=None, stuck=0):
         self.config = config
+        self.hang, self.stuck, self.dead = hang, stuck, False
+        self.aborts = 0
         self.random = random.Random(seed)
         self.lazy = lazy
         self.faults = dict(faults or {})
@@ -38,6 +45,7 @@ class FakeAccelerator:
         self.by_offset = {r.offset: r for r in REGISTERS}
         self.queue = []
         self.loaded = None
+        self.load_error = ErrorCode.NONE
         self.kept = 0
         self.max_level = 0
         self.loads = 0
@@ -46,8 +54,14 @@ class FakeAccelerator:
 
     # --- the transport ---------------------------------------------------------------------------
 
+    @property
+    def memory_range(self):
+        return 0, self.memory.size
+
     def read32(self, offset):
         self._progress()
+        if self.dead:
+            return 0xFFFFFFFF
         r = self.by_offset.get(offset)
         if r is None:
             raise BusError(f"read at {offset:#x}")
@@ -56,6 +70,7 @@ class FakeAccelerator:
                 busy=self.registers["SUBMITTED"] != self.registers["COMPLETED"],
                 error=self.registers["ERROR"] != 0,
                 queue_full=len(self.queue) == self.config.queue_depth,
+                aborting=self.aborts > 0,
                 queue_level=len(self.queue),
             )
         if r.name.endswith("_HI") and r.offset >= 0x100:
@@ -69,7 +84,12 @@ class FakeAccelerator:
         r = self.by_offset.get(offset)
         if r is None or not r.access.writable or not 0 <= value < 1 << 32:
             raise BusError(f"write of {value:#x} at {offset:#x}")
-        if r.access is Access.RW:
+        if r.name == "CONTROL":
+            abort = register("CONTROL").field("abort").mask
+            self.registers["CONTROL"] = value & ~abort
+            if value & abort:
+                self._abort()
+        elif r.access is Access.RW:
             self.registers[r.name] = value
         elif r.access is Access.W1C:
             self.registers[r.name] &= ~value
@@ -95,7 +115,7 @@ class FakeAccelerator:
 
     def wait_irq(self, timeout):
         while not self.irq():
-            if not self._run_one():
+            if not self._run_one() and not self.irq():
                 raise NoInterrupt
 
     # --- the accelerator -------------------------------------------------------------------------
@@ -113,17 +133,35 @@ class FakeAccelerator:
         while self.random.random() > self.lazy and self._run_one():
             pass
 
+    def _abort(self):
+        """Nothing of the queue runs any more; the end comes when the memory has answered."""
+        self.queue.clear()
+        self.loaded, self.hang = None, None
+        self.aborts += 1
+        if self.aborts > self.stuck:
+            self.aborts = 0
+            self.registers["COMPLETED"] = self.registers["SUBMITTED"]
+
+    def _fail(self, number, code):
+        self.registers["ERROR"], self.registers["ERROR_PRODUCT"] = int(code), number
+        self.registers["IRQ_STATUS"] |= register("IRQ_STATUS").pack(error=1)
+
     def _run_one(self):
         """Run the next product; False if none may."""
         paused = register("CONTROL").unpack(self.registers["CONTROL"])["pause"]
         if not self.queue or self.registers["ERROR"] or paused:
             return False
         number = self.registers["COMPLETED"]
+        if number == self.hang:
+            if self.registers["WATCHDOG"]:
+                self._fail(number, ErrorCode.TIMEOUT)
+                self._abort()
+            return False
         code = self._run(self.queue.pop(0), self.faults.pop(number, None))
         self.log.append(code)
-        happened = {"product_done": 1, "idle": not self.queue, "error": code != 0}
+        happened = {"product_done": 1, "idle": not self.queue}
         if code:
-            self.registers["ERROR"], self.registers["ERROR_PRODUCT"] = int(code), number
+            self._fail(number, code)
         self._count("COMPLETED")
         for field, value in happened.items():
             self.registers["IRQ_STATUS"] |= value << register("IRQ_STATUS").field(field).lsb
@@ -133,34 +171,34 @@ class FakeAccelerator:
         config = self.config
         rows, cols = d["ROWS"], d["COLS"]
 
-        def region(name, size):
-            address = d[f"{name}_LO"] | d[f"{name}_HI"] << 32
-            if address % 4096 or address + size > self.memory.size:
+        def region(name, sizes):
+            address = d[f"{name.upper()}_LO"] | d[f"{name.upper()}_HI"] << 32
+            if address % PAGE or address + sizes[name] > self.memory.size:
                 raise LookupError
-            return slice(address, address + size)
+            return slice(address, address + sizes[name])
 
         try:
             if not 1 <= rows <= config.max_rows or not 1 <= cols <= config.max_cols:
                 raise LookupError
-            beat = config.beat_bytes
-            image = self.memory[region("WEIGHTS", config.image_beats(rows, cols) * beat)]
-            results = region("RESULTS", config.result_beats(rows) * beat)
+            sizes = region_sizes(config, rows, cols)
+            image, results = self.memory[region("weights", sizes)], region("results", sizes)
+            scales = self.memory[region("scales", sizes)].view(np.float32)[:rows] if sizes["scales"] else None
             if d["FLAGS"] & 1:
                 if self.loaded is None or self.loaded.size != cols:
                     raise LookupError
             else:
-                place = region("ACTIVATIONS", config.activation_beats(cols) * beat)
-                self.loaded = self.memory[place].view(np.float16)[:cols].copy()
+                self.loaded = self.memory[region("activations", sizes)].view(np.float16)[:cols].copy()
+                self.load_error = fault if fault is ErrorCode.READ_ACTIVATIONS else ErrorCode.NONE
                 self.loads += 1
-            scales = None
-            if config.codec.row_scales:
-                scales = self.memory[region("SCALES", config.scale_beats(rows) * beat)].view(np.float32)[:rows]
         except LookupError:
+            if not d["FLAGS"] & 1:
+                self.loaded = None  # what it should have loaded is not there
             return ErrorCode.DESCRIPTOR
         words = words_from_image(config, image, rows, cols)
         matrix = PackedMatrix(config.codec, (rows, cols), words, scales)
-        scale = None if config.codec.row_scales else np.uint32(d["SCALE"]).view(np.float32)
+        scale = np.uint32(d["SCALE"]).view(np.float32) if scales is None else None
         y = product(matrix, self.loaded, scale)
+        fault = fault or self.load_error or None
         if fault:
             y[:] = np.nan
         self.memory[results.start : results.start + 4 * rows] = y.view(np.uint8)

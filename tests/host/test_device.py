@@ -147,6 +147,39 @@ def test_memory_in_pieces(tmp_path, monkeypatch):
             device.mem_read(0x1000 + SIZE - 10, 20)
 
 
+def test_memory_has_the_size_of_its_file(tmp_path):
+    """Nothing grows the file, and no memory is given out beyond it."""
+    base = 0x10000
+    with Board(tmp_path, Config(), base=base) as device:
+        assert device.memory_range == (base, SIZE)
+        accelerator = Accelerator(device)
+        assert accelerator.allocate(SIZE) == base
+        with pytest.raises(SeedLMError, match="has 0 bytes left, not 1"):
+            accelerator.allocate(1)
+        with pytest.raises(SeedLMError, match="a part of the device's 0x400000 bytes at 0x10000"):
+            Accelerator(device, memory=(0, SIZE))
+    registers, memory = make_files(tmp_path)
+    with Device(registers, memory, memory_base=base) as device:
+        device.mem_write(base + SIZE - 10, np.ones(10, np.uint8))
+        with pytest.raises(
+            SeedLMError, match="cannot write 11 bytes at 0x40fff6: the device's memory ends at 0x410000"
+        ):
+            device.mem_write(base + SIZE - 10, np.ones(11, np.uint8))
+    assert memory.stat().st_size == SIZE
+
+
+def test_a_file_without_a_size(tmp_path):
+    """A device file: the driver must be told."""
+    registers, _ = make_files(tmp_path)
+    with Device(registers, "/dev/zero") as device:
+        assert device.memory_range is None
+        for r in REGISTERS:
+            device.write32(r.offset, FakeAccelerator(Config()).read32(r.offset))
+        with pytest.raises(SeedLMError, match=r"not known: expected memory=\(first address, bytes\)"):
+            Accelerator(device)
+        assert Accelerator(device, memory=(0, 4096)).allocate(4096) == 0
+
+
 def raise_irq(registers, status):
     with open(registers, "r+b") as file:
         mapping = mmap.mmap(file.fileno(), 4096)

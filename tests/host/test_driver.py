@@ -1,5 +1,7 @@
 """The driver against an accelerator in Python: products bit for bit, full queues, errors, wrong devices."""
 
+import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +11,8 @@ from seedlm.golden.build import Config, codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
-from seedlm.hdl.registers import COUNTERS, ErrorCode
-from seedlm.host.driver import Accelerator, AcceleratorError
+from seedlm.hdl.registers import COUNTERS, ErrorCode, register
+from seedlm.host.driver import Accelerator, AcceleratorError, AcceleratorShared
 from tests.host.fake_transport import FakeAccelerator, NoInterrupt
 
 BUILDS = [
@@ -98,6 +100,36 @@ def test_same_activations_only_if_equal():
     outcomes = accelerator.products(jobs())
     assert all(same_bits(o.y, y) for o, y in zip(outcomes, expected, strict=True))
     assert device.loads == 2
+
+
+def test_vectors_of_different_length_are_not_the_same():
+    """Their images are filled with zeros and may be equal."""
+    config = config_from(BUILDS[0])
+    rng = np.random.default_rng(4)
+    _, accelerator = open_device(config)
+    matrices = [PackedMatrix.random(config.codec, 3, cols, rng) for cols in (10, 12)]
+    xs = [np.ones(10, np.float16), np.concatenate([np.ones(10, np.float16), np.zeros(2, np.float16)])]
+    jobs = [(accelerator.load_matrix(m), x) for m, x in zip(matrices, xs, strict=True)]
+    outcomes = accelerator.products(jobs)
+    assert [o.code for o in outcomes] == [ErrorCode.NONE] * 2
+    assert all(same_bits(o.y, product(m, x)) for o, m, x in zip(outcomes, matrices, xs, strict=True))
+
+
+@pytest.mark.parametrize("code", [ErrorCode.DESCRIPTOR, ErrorCode.READ_ACTIVATIONS])
+def test_nothing_is_the_same_as_what_was_not_loaded(code, seed):
+    """A failed load costs its own product alone, also where the vector before has the same length."""
+    config = config_from(BUILDS[0])
+    rng = np.random.default_rng(seed)
+    faults = {1: code} if code is ErrorCode.READ_ACTIVATIONS else {}
+    _, accelerator = open_device(config, seed, faults=faults)
+    matrix = PackedMatrix.random(config.codec, 3, 10, rng)
+    good = accelerator.load_matrix(matrix)
+    bad = good if faults else replace(good, address=good.address + 64)
+    before, x = vector(rng, 10), vector(rng, 10)
+    outcomes = accelerator.products([(good, before), (bad, x), (good, x), (good, x)])
+    assert [o.code for o in outcomes] == [ErrorCode.NONE, code, ErrorCode.NONE, ErrorCode.NONE]
+    assert same_bits(outcomes[0].y, product(matrix, before))
+    assert all(same_bits(o.y, product(matrix, x)) for o in outcomes[2:])
 
 
 def test_together():
@@ -266,7 +298,7 @@ def test_other_build(change, message):
     [
         ("ID", 0xFFFFFFFF, "no accelerator there: the ID register reads 0xffffffff"),
         ("VERSION", 2 << 16, "version 2.0 of the registers"),
-        ("SUBMITTED", 3, "at work: 3 products"),
+        ("VERSION", 1 << 16, r"version 1.0 of the registers, this driver needs 1.1 or a later 1.x"),
         ("STEP", 0, "does not fit its own sizes: word_bits is 0"),
         ("WIDTHS", 0, "describe no build"),
     ],
@@ -278,11 +310,335 @@ def test_wrong_device(name, value, message):
         Accelerator(device)
 
 
-def test_leftover_error_is_cleared():
-    device = FakeAccelerator(Config())
-    device.registers["ERROR"] = 4
+def leave_behind(device, config, *, clear_error=False, count=3):
+    """What a program leaves that dies with products queued; the matrix and vector that it used."""
+    accelerator = Accelerator(device, config)
+    matrix = PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(0))
+    handle, x = accelerator.load_matrix(matrix), np.ones(9, np.float16)
+    for _ in range(count):
+        submit(accelerator, handle, x)
+    return matrix, x
+
+
+def assert_works(accelerator, matrix, x):
+    """A product gives the right bits, twice, and nothing of earlier ones is reported."""
+    handle = accelerator.load_matrix(matrix)
+    for _ in range(2):
+        assert same_bits(accelerator.product(handle, x), product(matrix, x))
+    assert accelerator.wait() == []
+
+
+@pytest.mark.parametrize("faults", [{}, {0: ErrorCode.WRITE}, {1: ErrorCode.READ_WEIGHTS, 2: ErrorCode.WRITE}])
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_program_died_with_products_queued(faults, paused, seed):
+    """The next one waits for them, errors or not, and goes on."""
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config, seed=seed, lazy=1.0, faults=faults)
+    job = leave_behind(device, config)
+    device.registers["CONTROL"] = register("CONTROL").pack(pause=int(paused), irq_product_done=1)
+    accelerator = Accelerator(device)
+    assert device.log == [faults.get(n, ErrorCode.NONE) for n in range(3)]  # waited for, not aborted
+    assert_works(accelerator, *job)
+
+
+def test_a_program_died_with_an_error_not_cleared(seed):
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config, seed=seed, lazy=0.0, faults={2: ErrorCode.WRITE})
+    job = leave_behind(device, config)
+    assert device.registers["ERROR"] == ErrorCode.WRITE
+    assert_works(Accelerator(device), *job)
+
+
+@pytest.mark.parametrize("stuck", [0, 1])
+@pytest.mark.parametrize("hang", [0, 2])
+def test_a_program_died_in_a_hang(hang, stuck, seed):
+    """What does not end is aborted, by force if the memory does not answer."""
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config, seed=seed, hang=hang, stuck=stuck)
+    job = leave_behind(device, config)
+    accelerator = Accelerator(device)
+    assert device.registers["SUBMITTED"] == device.registers["COMPLETED"] == 3
+    assert_works(accelerator, *job)
+
+
+def test_what_cannot_be_aborted():
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config, hang=0, stuck=9)
+    leave_behind(device, config)
+    with pytest.raises(SeedLMError, match=r"STATUS.aborting is 1 after 8192 reads: reset the accelerator"):
+        Accelerator(device)
+
+
+def test_numbers_wrap_between_two_programs():
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config, lazy=1.0, faults={0xFFFFFFFF: ErrorCode.WRITE})
+    device.registers["SUBMITTED"] = device.registers["COMPLETED"] = 0xFFFFFFFE
+    job = leave_behind(device, config)
+    assert_works(Accelerator(device), *job)
+
+
+def test_abort(seed):
+    """Products in the queue end unwritten and unreported; the next ones are good."""
+    config = config_from(BUILDS[0])
+    device, accelerator = open_device(config, seed, lazy=1.0, hang=1)
+    matrix = PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(seed))
+    handle, x = accelerator.load_matrix(matrix), np.ones(9, np.float16)
+    for _ in range(3):
+        submit(accelerator, handle, x)
+    with pytest.raises(NoInterrupt):
+        accelerator.wait()
+    accelerator.abort()
+    assert device.log == [ErrorCode.NONE]
+    assert accelerator.wait() == []
+    assert_works(accelerator, matrix, x)
+    accelerator.abort()  # with nothing to do
+    assert_works(accelerator, matrix, x)
+
+
+@pytest.mark.parametrize("stuck", [0, 1])
+def test_watchdog(stuck, seed):
+    """The product without progress and all after it end with TIMEOUT; the next ones are good."""
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config, seed=seed, hang=2, stuck=stuck)
+    accelerator = Accelerator(device, config, watchdog=1000)
+    assert (accelerator.watchdog, device.registers["WATCHDOG"]) == (1000, 1000)
+    matrix = PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(seed))
+    handle, x = accelerator.load_matrix(matrix), np.ones(9, np.float16)
+    outcomes = accelerator.products([(handle, x)] * 5, together=True)
+    assert [o.code for o in outcomes] == [ErrorCode.NONE] * 2 + [ErrorCode.TIMEOUT] * 3
+    assert all(same_bits(o.y, product(matrix, x)) for o in outcomes[:2])
+    assert_works(accelerator, matrix, x)
+    device.hang = device.registers["SUBMITTED"]
+    with pytest.raises(AcceleratorError, match="ended with TIMEOUT: no progress for WATCHDOG clocks"):
+        accelerator.product(handle, x)
+    assert_works(accelerator, matrix, x)
+    with pytest.raises(SeedLMError, match="must have 32 bits, not be 4294967296"):
+        accelerator.watchdog = 1 << 32
+    accelerator.watchdog = 0
+    assert device.registers["WATCHDOG"] == 0
+    # What the last program has set is not this one's.
+    device.registers["WATCHDOG"] = 5
     Accelerator(device)
-    assert device.registers["ERROR"] == 0
+    assert device.registers["WATCHDOG"] == 0
+
+
+class Interrupting(FakeAccelerator):
+    """Waits are given up as long as `error` is set, and at the `n`-th access to a register."""
+
+    error = None
+    n = None
+
+    def wait_irq(self, timeout):
+        if self.error:
+            raise self.error
+        super().wait_irq(timeout)
+
+    def _progress(self):
+        super()._progress()
+        if self.n is not None:
+            self.n -= 1
+            if self.n < 0:
+                self.n = None
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("error", [NoInterrupt, KeyboardInterrupt])
+@pytest.mark.parametrize("together", [False, True])
+def test_memory_is_not_given_back_under_products(error, together, seed):
+    """A wait in `products` is given up: what is loaded next, at the same addresses, is not overwritten later."""
+    config = config_from(BUILDS[0])
+    rng = np.random.default_rng(seed)
+    device = Interrupting(config, seed=seed, lazy=1.0)
+    accelerator = Accelerator(device, config)
+    first = PackedMatrix.random(config.codec, 50, 60, rng)
+    handle, x = accelerator.load_matrix(first), vector(rng, 60)
+    device.error = error
+    with pytest.raises(error):
+        accelerator.products([(handle, x)] * 5, together=together)
+    device.error = None
+    second = PackedMatrix.random(config.codec, 200, 60, rng)
+    other = accelerator.load_matrix(second)
+    accelerator.wait(on_error="continue")
+    device.lazy = 0.0
+    assert same_bits(accelerator.product(other, x), product(second, x))
+    assert same_bits(accelerator.product(handle, x), product(first, x))
+
+
+def test_interrupted_anywhere(seed):
+    """Ctrl-C at every access to a register in turn: later products are good, and no memory is lost."""
+    config = config_from({"codec": "seedlm4", "queue_depth": 2})
+    rng = np.random.default_rng(seed)
+    device = Interrupting(config, seed=seed)
+    accelerator = Accelerator(device, config)
+    matrix = PackedMatrix.random(config.codec, 20, 30, rng)
+    handle, x = accelerator.load_matrix(matrix), vector(rng, 30)
+    free = accelerator._memory.next
+    n, interrupted = 0, True
+    while interrupted:
+        device.n, device.accesses, interrupted = n, 0, False
+        try:
+            accelerator.products([(handle, x)] * 4)
+        except KeyboardInterrupt:
+            interrupted = True
+        device.n = None
+        assert accelerator._memory.next == free
+        assert device.registers["SUBMITTED"] == device.registers["COMPLETED"]
+        assert same_bits(accelerator.product(handle, x), product(matrix, x))
+        n += 1
+    assert n > 40
+
+
+def test_buffers_are_kept_if_nothing_helps():
+    config = config_from(BUILDS[0])
+    _, accelerator = open_device(config, hang=0, stuck=9)
+    handle = accelerator.load_matrix(PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(0)))
+    free = accelerator._memory.next
+    with pytest.raises(NoInterrupt):
+        accelerator.product(handle, np.ones(9, np.float16))
+    assert accelerator._memory.next > free
+    with pytest.raises(SeedLMError, match="not waited for"):
+        accelerator.product(handle, np.ones(9, np.float16))
+
+
+def test_scratch_is_not_left_with_products_in_it():
+    config = config_from(BUILDS[0])
+    device, accelerator = open_device(config, lazy=1.0)
+    matrix = PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(0))
+    handle, x = accelerator.load_matrix(matrix), np.ones(9, np.float16)
+    outside = accelerator.place(handle, accelerator.load_activations(x).address)
+    accelerator.submit(outside, scale=handle.scale)
+    with pytest.raises(ValueError, match="a reason of its own"), accelerator.scratch():
+        raise ValueError("a reason of its own")
+    assert accelerator.wait() == [ErrorCode.NONE]  # was not aborted: its regions are none of the scratch's
+    with pytest.raises(SeedLMError, match="under products that were not waited for"), accelerator.scratch():
+        submit(accelerator, handle, x)
+    assert device.log == [ErrorCode.NONE]
+    assert_works(accelerator, matrix, x)
+
+
+def test_two_programs():
+    """Where no lock keeps the second out, it is named instead of a hang."""
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config, lazy=1.0)
+    first, second = Accelerator(device, config), Accelerator(device, config)
+    matrix = PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(0))
+    handle, x = first.load_matrix(matrix), np.ones(9, np.float16)
+    assert same_bits(first.product(handle, x), product(matrix, x))
+    message = "SUBMITTED reads 2, this program has submitted up to 1: another program uses the accelerator, or it was"
+    with pytest.raises(AcceleratorShared, match=message):
+        second.product(handle, x)
+
+
+def test_two_programs_at_attach():
+    """The other one is at work: a product that ends while another comes is not waited for again and again."""
+
+    class Busy(FakeAccelerator):
+        def wait_irq(self, timeout):
+            super().wait_irq(timeout)
+            self.queue.append(dict(self.registers))
+            self._count("SUBMITTED")
+
+    config = config_from(BUILDS[0])
+    device = Busy(config, lazy=1.0)
+    leave_behind(device, config)
+    with pytest.raises(AcceleratorShared, match="SUBMITTED reads 4, this program has submitted up to 3: another"):
+        Accelerator(device)
+    assert device.aborts == 0
+
+
+def test_reset_in_between():
+    config = config_from(BUILDS[0])
+    device, accelerator = open_device(config, lazy=1.0)
+    handle, x = accelerator.load_matrix(PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(0))), np.ones(9)
+    submit(accelerator, handle, x.astype(np.float16))
+    device.queue.clear()
+    device.registers["SUBMITTED"] = 0
+    with pytest.raises(AcceleratorShared, match=r"SUBMITTED reads 0, this program has submitted up to 1: .*was reset"):
+        accelerator.wait()
+
+
+class Unplugged(FakeAccelerator):
+    """All registers read all ones after so many reads."""
+
+    left = 1 << 30
+
+    def read32(self, offset):
+        self.left -= 1
+        self.dead = self.left < 0
+        return super().read32(offset)
+
+
+def test_link_dies_in_the_constructor():
+    def attach(reads):
+        device = Unplugged(config_from(BUILDS[0]))
+        device.left = reads
+        try:
+            Accelerator(device)
+        except SeedLMError as error:
+            return str(error)
+        return None
+
+    messages = list(itertools.takewhile(lambda m: m is not None, map(attach, range(100))))
+    assert 10 < len(messages) < 100
+    assert messages[0] == "no accelerator there: the ID register reads 0xffffffff, expected 0x53444c4d"
+    assert all(re.fullmatch(r"the accelerator does not answer: registers \w+ and ID .*", m) for m in messages[1:])
+
+
+@pytest.mark.parametrize("reads", range(12))
+def test_link_dies_later(reads):
+    """One line, wherever it happens."""
+    device = Unplugged(config_from(BUILDS[0]))
+    accelerator = Accelerator(device)
+    matrix = PackedMatrix.random(accelerator.config.codec, 5, 9, np.random.default_rng(0))
+    jobs = [(accelerator.load_matrix(matrix), np.ones(9, np.float16))] * 10
+    device.left = reads
+    message = r"the accelerator does not answer: registers \w+ and ID read 0xffffffff"
+    with pytest.raises(SeedLMError, match=message):
+        accelerator.products(jobs)
+    for use in (accelerator.counters, accelerator.status, accelerator.wait, accelerator.abort):
+        with pytest.raises(SeedLMError, match=message):
+            use()
+
+
+def test_a_code_that_nobody_knows():
+    device, accelerator = open_device(config_from(BUILDS[0]))
+    device.registers["ERROR"] = 0x80000001
+    with pytest.raises(SeedLMError, match="register ERROR reads 0x80000001: expected a code up to 0x7"):
+        accelerator.wait()
+
+
+def test_all_ones_in_a_register_are_no_dead_link():
+    device, accelerator = open_device(Config())
+    device.registers["CYCLES_LO"] = device.registers["STEPS_HI"] = 0xFFFFFFFF
+    counters = accelerator.counters()
+    assert (counters["cycles"], counters["steps"]) == (0xFFFFFFFF, 0xFFFFFFFF << 32)
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        ((0, (1 << 34) + 1), "memory of 0x400000001 bytes at 0x0: expected a part of the build's 34-bit addresses"),
+        (((1 << 34) - 4096, 8192), "memory of 0x2000 bytes at 0x3fffff000: expected a part of the build's 34-bit"),
+        ((-4096, 8192), "memory of 0x2000 bytes at -0x1000: expected a part of the build's"),
+        ((0, 0), "memory of 0x0 bytes at 0x0: expected a part of the build's"),
+        (
+            (0, (1 << 22) + 4096),
+            "memory of 0x401000 bytes at 0x0: expected a part of the device's 0x400000 bytes at 0x0",
+        ),
+    ],
+)
+def test_memory_that_is_not_there(memory, message):
+    with pytest.raises(SeedLMError, match=message):
+        Accelerator(FakeAccelerator(Config()), memory=memory)
+
+
+def test_memory_of_unknown_size():
+    class Unknown(FakeAccelerator):
+        memory_range = None
+
+    with pytest.raises(SeedLMError, match=r"memory is not known: expected memory=\(first address, bytes\)"):
+        Accelerator(Unknown(Config()))
+    assert Accelerator(Unknown(Config()), memory=(0, 1 << 20)).allocate(1 << 20) == 0
 
 
 def test_counters():
