@@ -8,10 +8,12 @@ buffer for direct memory access such as u-dma-buf).
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 import select
 import stat
+import struct
 import sys
 import time
 from pathlib import Path
@@ -48,6 +50,9 @@ class Device:
     An access that the accelerator answers with an error shows in another way on every system (a PCIe read gives all
     ones, others end the process), so offsets without a register are refused here.
 
+    The registers are locked for this object where the system has such locks, until it is closed or its process ends:
+    two programs on one accelerator would end each other's products.
+
     Parameters
     ----------
     registers : path
@@ -75,7 +80,7 @@ class Device:
     Raises
     ------
     SeedLMError
-        A file cannot be opened or mapped.
+        A file cannot be opened or mapped; another program has the registers.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Device:
         self.memory_range: tuple[int, int] | None = None
         try:
             file = self._open(registers, os.O_RDWR | os.O_SYNC)
+            self._lock(file, register_offset, registers)
             try:
                 self._mapping = mmap.mmap(file, 1 << ADDRESS_BITS, offset=register_offset)
             except (OSError, ValueError) as error:
@@ -116,6 +122,19 @@ class Device:
         except BaseException:
             self.close()
             raise
+
+    def _lock(self, file: int, offset: int, path: str | Path) -> None:
+        """Lock these registers for this object; the lock ends with the file."""
+        if not hasattr(fcntl, "F_OFD_SETLK"):
+            return  # not Linux: the driver compares what was submitted
+        # struct flock. Of the open file, not of the process: two objects of one program are kept apart, too.
+        lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, offset, 1 << ADDRESS_BITS, 0)
+        try:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+        except (BlockingIOError, PermissionError):
+            raise SeedLMError(f"{path}: another program uses this accelerator, or another part of this one") from None
+        except OSError:
+            return  # this kind of file has no locks
 
     @classmethod
     def xdma(cls, index: int = 0, *, channel: int = 0, folder: str | Path = "/dev") -> Device:

@@ -1,9 +1,12 @@
 """The driver over device files: ordinary files with an accelerator in Python behind them, which sees every access."""
 
+import errno
 import mmap
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -178,6 +181,39 @@ def test_a_file_without_a_size(tmp_path):
         with pytest.raises(SeedLMError, match=r"not known: expected memory=\(first address, bytes\)"):
             Accelerator(device)
         assert Accelerator(device, memory=(0, 4096)).allocate(4096) == 0
+
+
+ATTACH = "import sys; from seedlm.host.device import Device; Device(*sys.argv[1:3], register_offset=int(sys.argv[3]))"
+
+
+def test_a_second_program_is_refused(tmp_path):
+    offset = mmap.PAGESIZE
+    registers, memory = make_files(tmp_path, registers=4096 + offset)
+
+    def attach(where):
+        command = [sys.executable, "-c", ATTACH, str(registers), str(memory), str(where)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    with Device(registers, memory, register_offset=offset):
+        second = attach(offset)
+        assert second.returncode != 0
+        assert f"SeedLMError: {registers}: another program uses this accelerator" in second.stderr
+        with pytest.raises(SeedLMError, match="registers: another program uses this accelerator, or another part of"):
+            Device(registers, memory, register_offset=offset)
+        # Another accelerator in the same file is nobody's.
+        assert attach(0).returncode == 0
+        Device(registers, memory).close()
+    assert attach(offset).returncode == 0
+
+
+def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    registers, memory = make_files(tmp_path)
+    monkeypatch.setattr("fcntl.fcntl", refuse)
+    with Device(registers, memory), Device(registers, memory) as device:
+        assert device.read32(0) == 0
 
 
 def raise_irq(registers, status):
