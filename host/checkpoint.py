@@ -96,7 +96,7 @@ class LlamaConfig:
         Raises
         ------
         SeedLMError
-            Another architecture, something of Llama that is not supported, a value that is missing or makes no sense.
+            Another architecture, something of Llama that is not supported, a value that is missing or invalid.
         """
 
         def refuse(message: str) -> None:

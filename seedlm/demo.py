@@ -105,7 +105,7 @@ def demo() -> int:
             show(f"{name}, {r['beats']['weight']:,} beats of weights", share)
 
     rtl = text["rtl"]
-    print(f"\n{MODEL_DIR}, {text['memory']} memory, {rtl['clock_mhz']:g} MHz, linear layers of a token in the mean:")
+    print(f"\n{MODEL_DIR}, {text['memory']} memory, {rtl['clock_mhz']:g} MHz, linear layers of a token on average:")
     for name, cost in ((text["codec"], rtl), ("fp16", rtl["fp16"])):
         show(name, f"{cost['cycles_per_token']:>7,.0f} cycles, {cost['tokens_per_second']:,.0f} tokens per second")
     show("speed-up over fp16", f"{rtl['speedup']:.2f}")

@@ -278,7 +278,7 @@ def _print(report: dict, console: Console) -> None:
     spread = f", {min(each):,} to {max(each):,} each for the tokens after" if each else ""
     console.print(f"cycles of the linear layers, {report['memory']} memory: {cost['prompt_cycles']:,} for the"
                   f" prompt of {report['prompt_tokens']} tokens{spread}")  # fmt: skip
-    console.print(f"a token in the mean, {cost['clock_mhz']:g} MHz:")
+    console.print(f"a token on average, {cost['clock_mhz']:g} MHz:")
     rows = [(report["codec"], cost, cost.get("speedup"))]
     if "fp16" in cost:
         rows.append(("fp16", cost["fp16"], 1.0))

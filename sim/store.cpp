@@ -41,7 +41,7 @@ void Store::read(uint64_t address, uint8_t* data, uint64_t size) {
 int Store::beat_write(uint64_t address, const uint8_t* data, const uint8_t* strobes, uint32_t size) {
     ++writes;
     if (rules_) {
-        if (const int response = judge(true, address, size)) return response;
+        if (const int response = respond(true, address, size)) return response;
     }
     uint8_t* to = make(address) + (address & (kPageBytes - 1));
     for (uint32_t i = 0; i < size; i += 8) {
@@ -72,7 +72,7 @@ void Store::clear_rules() {
     rules_ = false;
 }
 
-int Store::judge(bool is_write, uint64_t address, uint32_t size) {
+int Store::respond(bool is_write, uint64_t address, uint32_t size) {
     bool limited = false, inside = false;
     for (const Range& r : allowed_) {
         if (r.on_write != is_write) continue;

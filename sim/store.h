@@ -24,7 +24,7 @@ public:
         if (page) memcpy(data, page + (address & (kPageBytes - 1)), size);
         else memset(data, fill, size);
         ++reads;
-        return rules_ ? judge(false, address, size) : 0;
+        return rules_ ? respond(false, address, size) : 0;
     }
     int beat_write(uint64_t address, const uint8_t* data, const uint8_t* strobes, uint32_t size);
 
@@ -49,7 +49,7 @@ private:
         bool on_write;
         uint64_t low, high, count;
     };
-    int judge(bool is_write, uint64_t address, uint32_t size);
+    int respond(bool is_write, uint64_t address, uint32_t size);
     // The page that holds `address`, or null if it was never written.
     uint8_t* find(uint64_t address) {
         const uint64_t number = address >> kPageBits;

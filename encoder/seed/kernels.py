@@ -184,7 +184,7 @@ def projectors(rank, width, order, half, metric, out, shortest):
 
 
 @register_jitable
-def judge(rank, width, i, seed, exponent, T, metric, blocks, denominator, found, work):
+def try_seed(rank, width, i, seed, exponent, T, metric, blocks, denominator, found, work):
     """Take a candidate with the coefficients in row T of `work` into account: reference error, total order."""
     P, C = len(rank), len(width)
     total = 0.0
@@ -258,7 +258,7 @@ def enumerate_lattice(rank, width, i, seed, low, high, rest, metric, blocks, den
             work[TOTAL, p] = work[TOTAL, p + 1] + d * d
             if work[TOTAL, p] <= limit:
                 if p == 0:
-                    judge(rank, width, i, seed, exponent, T, metric, blocks, denominator, found, work)
+                    try_seed(rank, width, i, seed, exponent, T, metric, blocks, denominator, found, work)
                 else:
                     p -= 1
                     arrive = True
@@ -294,7 +294,7 @@ def evaluate(rank, width, i, order, n, half, low, high, optimal, metric, blocks,
     step = POWERS[-exponent]
     for p in range(P):
         work[T, p] = min(max(np.rint(work[T, p] * step), -8.0), 7.0)
-    judge(rank, width, i, order[n], exponent, T, metric, blocks, denominator, found, work)
+    try_seed(rank, width, i, order[n], exponent, T, metric, blocks, denominator, found, work)
     if optimal:
         enumerate_lattice(rank, width, i, order[n], low, high, rest, metric, blocks, denominator, found, work)
 

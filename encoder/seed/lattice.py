@@ -3,7 +3,7 @@
 For a seed with A = Q R, the error of coefficients q at the step g = 2**e * unit / denominator is
 ``|w|^2 - |y|^2 + |y - g R q|^2`` with y = Q^T w. Since R is triangular the last term is a sum of squares, one
 per coefficient from the last to the first: a tree that is cut wherever the sum so far already
-exceeds the best error known. All surviving leaves are judged by `reconstruction_error`.
+exceeds the best error known. All surviving leaves are compared by `reconstruction_error`.
 """
 
 from __future__ import annotations

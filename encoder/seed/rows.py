@@ -180,7 +180,7 @@ class RowSearch:
         return np.where(unit > 0, clip_scale(self._interpolate(err, at) * unit), 1).astype(np.float32)
 
     def _sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Blocks to judge a scale by: (row, column, how many blocks each stands for).
+        """Blocks to compare scales on: (row, column, how many blocks each stands for).
 
         Blocks at even distances in the order of their energy, and the largest. With an importance the same
         columns for all rows, since an engine serves one column.

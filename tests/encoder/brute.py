@@ -1,6 +1,6 @@
 """Brute force, compiled: both encoders as their definitions say, seed by seed, in plain loops.
 
-Nothing is shared with the searches that are judged by it, save the definition: the register steps bit by bit, every
+Nothing is shared with the searches that are compared with it, save the definition: the register steps bit by bit, every
 seed is looked at for every block, nothing is bounded, sorted or left out.
 
 Why equality may be demanded of every word, with no tolerance. A candidate's error is defined down to the order of its

@@ -128,7 +128,7 @@ def test_rows_are_independent(name, rng):
     for options in ({}, {"importance": importance}):
         words, scales = encode_rows(w, c, **options)
         if c.row_scales and options:
-            continue  # the blocks that scales are judged by are then chosen for all rows together
+            continue  # the blocks that scales are compared on are then chosen for all rows together
         for part in (slice(0, 4), slice(4, 9), slice(8, 9)):
             some, its_scales = encode_rows(w[part], c, **options)
             assert np.array_equal(some, words[part])

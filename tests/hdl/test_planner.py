@@ -1,4 +1,4 @@
-"""The planner: all counts against the formulas of `Config`, descriptors that make no sense, stalls on every job."""
+"""The planner: all counts against the formulas of `Config`, invalid descriptors, stalls on every job."""
 
 import json
 import os

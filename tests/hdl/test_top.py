@@ -207,7 +207,7 @@ def test_nonfinite_activation(fresh, value, position, seed):
     ids=str,
 )  # fmt: skip
 def test_bad_descriptor(fresh, change, seed):
-    """A product that makes no sense touches no memory; the one after it runs."""
+    """An invalid product touches no memory; the one after it runs."""
     handle, matrix, x = random_product(fresh, np.random.default_rng(seed), 200, 300)
     vector = fresh.load_activations(x)
     good = fresh.place(handle, vector.address)

@@ -60,8 +60,8 @@ def test_compress_text_has_the_same_figures(seedlm, source, tmp_path):
     ("flags", "codec", "bits", "low", "high"),
     [
         ([], "seedlm4r", 4.25, 0.080, 0.0885),
-        (["--codec", "seedlm4"], "seedlm4", 4.0, 0.112, 0.126),  # 0.119 in the mean; these are 256 blocks
-        (["--codec", "seedlm4", "--encoder", "paper"], "seedlm4", 4.0, 0.115, 0.131),  # 0.122 in the mean
+        (["--codec", "seedlm4"], "seedlm4", 4.0, 0.112, 0.126),  # 0.119 on average; these are 256 blocks
+        (["--codec", "seedlm4", "--encoder", "paper"], "seedlm4", 4.0, 0.115, 0.131),  # 0.122 on average
     ],
 )
 def test_presets_have_their_error(seedlm, tmp_path, flags, codec, bits, low, high):

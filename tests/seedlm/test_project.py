@@ -105,7 +105,7 @@ def test_values_do_not_matter(timings):
 
 
 def test_refreshes_have_their_share(timings):
-    """A product much shorter than a refresh interval takes 2 to 5 percent longer than without refresh, in the mean."""
+    """A product much shorter than a refresh interval takes 2 to 5 percent longer than without refresh, on average."""
     found = {}
     for which in ("ideal", "ddr3"):
         with timer(which=which) as measuring:
