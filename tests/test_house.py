@@ -265,3 +265,13 @@ def test_words():
                 found.add(f"{name} {match[0].lower()}")
     better = "; ".join(f"{pattern} -> {word}" for pattern, word in WORDS.items())
     compare(found, OLD_WORDS, f"old words ({better})")
+
+
+def test_links():
+    """Every link from one of our pages to a file leads to one."""
+    found = set()
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                found.add(f"{page.relative_to(ROOT)} {target}")
+    compare(found, set(), "links that lead nowhere")
