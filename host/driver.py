@@ -147,25 +147,37 @@ class Accelerator:
     def _attach(self) -> None:
         """Bring the accelerator to rest, whatever state it is in."""
         self._write("CONTROL", 0)  # not paused
+        self._clear_interrupts()
+        status = self.status()
         self._forget()
-        self.clear_error()
-        if self._completed != self._submitted:
-            try:
-                self.wait(on_error="continue")
-            except AcceleratorShared:
-                raise
-            except Exception:
-                # What it is depends on the transport. A link that is down shows again, in one line.
-                self.abort()
-            self._codes.clear()  # the products were another program's
+        if status["busy"]:
+            self._take_over()
+        elif status["error"]:
+            self.clear_error()
+
+    def _take_over(self) -> None:
+        """Wait for the products of a program that is gone, or abort them."""
+        # The numbers of products go on beyond the 32 bits of the registers.
+        self._completed = self._read("COMPLETED")
+        self._submitted = self._reported = self._completed + (self._submitted - self._completed & COUNT_MASK)
+        try:
+            self.wait(on_error="continue")
+        except AcceleratorShared:
+            raise
+        except Exception:
+            # What it is depends on the transport. A link that is down shows again, in one line.
+            self.abort()
+        self._codes.clear()  # the products were another program's
 
     def _forget(self) -> None:
         """Begin counting with what the accelerator says; nothing that was submitted before is reported any more."""
-        # The numbers of products go on beyond the 32 bits of the registers.
-        self._completed = self._read("COMPLETED")
-        self._submitted = self._completed + (self._read("SUBMITTED") - self._completed & COUNT_MASK)
+        self._submitted = self._completed = self._read("SUBMITTED")
         self._reported = self._submitted  # the codes of the products before this one were given to the caller
         self._codes: dict[int, ErrorCode] = {}  # of failed products from there on
+
+    def _clear_interrupts(self) -> None:
+        fields = register("IRQ_STATUS").fields
+        self._write("IRQ_STATUS", register("IRQ_STATUS").pack({f.name: 1 for f in fields}))
 
     # --- registers -------------------------------------------------------------------------------
 
@@ -416,8 +428,7 @@ class Accelerator:
             product = self._completed + after - (1 << 31)
             self._codes[product] = code
             if code is ErrorCode.TIMEOUT:
-                self._end_abort()
-                self._count_completed()
+                self._count_completed()  # those after it have ended with it
                 self._codes |= dict.fromkeys(range(product, self._completed), code)
             if on_error == "raise":
                 raise AcceleratorError(code, product)
@@ -453,11 +464,11 @@ class Accelerator:
         self._start_abort()
         self._end_abort()
         self.clear_error()
-        self._write("IRQ_STATUS", register("IRQ_STATUS").pack(product_done=1, idle=1, error=1))
+        self._clear_interrupts()
+        submitted, completed = self._read("SUBMITTED"), self._read("COMPLETED")
+        if completed != submitted:
+            raise SeedLMError(f"after an abort COMPLETED reads {completed}, expected {submitted} as SUBMITTED")
         self._forget()
-        if self._completed != self._submitted:
-            count = self._submitted - self._completed
-            raise SeedLMError(f"after an abort {count} products have still not ended: reset the accelerator")
 
     def _start_abort(self) -> None:
         self._write("CONTROL", register("CONTROL").pack({**self._control, "abort": 1}))

@@ -133,12 +133,12 @@ class FakeAccelerator:
         while self.random.random() > self.lazy and self._run_one():
             pass
 
-    def _abort(self):
+    def _abort(self, *, force=False):
         """Nothing of the queue runs any more; the end comes when the memory has answered."""
         self.queue.clear()
         self.loaded, self.hang = None, None
         self.aborts += 1
-        if self.aborts > self.stuck:
+        if force or self.aborts > self.stuck:
             self.aborts = 0
             self.registers["COMPLETED"] = self.registers["SUBMITTED"]
 
@@ -154,8 +154,8 @@ class FakeAccelerator:
         number = self.registers["COMPLETED"]
         if number == self.hang:
             if self.registers["WATCHDOG"]:
+                self._abort(force=True)
                 self._fail(number, ErrorCode.TIMEOUT)
-                self._abort()
             return False
         code = self._run(self.queue.pop(0), self.faults.pop(number, None))
         self.log.append(code)
