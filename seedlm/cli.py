@@ -6,10 +6,12 @@ Exit codes: 0 done; 1 a user's error, or outputs that differ; 2 wrong usage; 130
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from seedlm import (
     __version__,
@@ -30,7 +32,7 @@ from seedlm import (
     verilog,
     vivado,
 )
-from seedlm.console import Console, complain
+from seedlm.console import Console, OutputError, complain, finish_output, open_streams, output_lost, put, warn
 from seedlm.golden.errors import SeedLMError
 
 __all__ = ["guarded", "main", "parser"]
@@ -69,17 +71,24 @@ a first round:
 Every verb has --help with examples, and --json for scripts: one JSON object on standard output.
 Exit codes: 0 done; 1 an error, or outputs that differ; 2 wrong usage; 130 interrupted.
 SEEDLM_DEBUG=1 shows where in the program an error came from.
+What took long and can be used again is kept in a cache: .cache of a checkout, else the user's cache
+directory; SEEDLM_CACHE names another place.
 """
 
 INTERRUPT_AGAIN = 5.0  # seconds
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argument errors in one line, in the form of all others."""
+    """Argument errors in one line, in the form of all others; help and version on standard output."""
 
     def error(self, message: str) -> None:
         complain(f"{message} (see {self.prog} --help)")
         sys.exit(2)
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        # argparse's own goes on in silence if it cannot be written
+        if message:
+            put(message, end="")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,12 +119,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _describe(error: BaseException) -> str:
-    """What went wrong in one line, for an error that a user can cause."""
+    """What went wrong in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     if isinstance(error, MemoryError):
         return "not enough memory"
-    return str(error)
+    if isinstance(error, (SeedLMError, OSError)):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; SEEDLM_DEBUG=1 shows where"
 
 
 def _terminate(signum: int, frame: object) -> None:
@@ -130,43 +141,56 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def guarded(work: Callable[[], int], console: Console) -> int:
-    """The exit code of `work`; what goes wrong in it becomes one line and an exit code."""
+def _catch_signals() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
+
+
+def guarded(work: Callable[[], int], console: Console) -> int:
+    """The exit code of `work`; what goes wrong in it becomes one line and an exit code."""
+    _catch_signals()
     debug = os.environ.get("SEEDLM_DEBUG", "") not in ("", "0")
-
-    def fail(message: str) -> int:
-        complain(message)
-        console.json({"status": "error", "error": message})
-        return 1
-
     try:
-        code = work()
-        sys.stdout.flush()
-        return code
+        return finish_output(work())
     except KeyboardInterrupt:
-        print("seedlm: interrupted; no output was left half-written", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # the reader of our output has gone (`seedlm info FILE | head`): nothing left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (SeedLMError, OSError, MemoryError) as error:
-        if debug:
-            raise
-        return fail(_describe(error))
+        warn("interrupted; no output was left half-written")
+        return finish_output(130)
+    except OutputError as error:
+        return output_lost(error.__cause__)
     except Exception as error:
         if debug:
             raise
-        return fail(f"unexpected {type(error).__name__}: {error}; SEEDLM_DEBUG=1 shows where")
+        return _fail(_describe(error), console)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def _fail(message: str, console: Console) -> int:
+    complain(message)
+    try:
+        console.json({"status": "error", "error": message})
+    except OutputError as error:
+        return output_lost(error.__cause__, 1)
+    return finish_output(1)
+
+
+class _Warnings(logging.Handler):
+    """What the libraries warn of, in the form of all other lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: the process's); return the exit code."""
-    args = parser().parse_args(arguments)
-    console = Console(json_output=args.json, quiet=args.quiet)
-    return guarded(lambda: args.run(args, console), console)
+    open_streams()
+    logging.getLogger("seedlm").handlers = [_Warnings()]
+    try:
+        args = parser().parse_args(arguments)
+        console = Console(json_output=args.json, quiet=args.quiet)
+        return guarded(lambda: args.run(args, console), console)
+    except OutputError as error:
+        return output_lost(error.__cause__)
+    except SystemExit as stop:  # --help, wrong usage, or SIGTERM
+        sys.exit(finish_output(stop.code))

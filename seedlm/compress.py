@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -338,10 +337,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
             encoding = time.perf_counter() - encoding
         except KeyboardInterrupt:
             finished = work.finished()
-            if finished and not console.quiet:
+            if finished:
                 units = sum(len(t.slices) for t in plan)
-                print(f"seedlm: {finished} of {units} units are in {work.path}; the same command continues",
-                      file=sys.stderr)  # fmt: skip
+                console.warn(f"{finished} of {units} units are in {work.path}; the same command continues")
             raise
         reports = _write(args, source, plan, work)
         work.remove()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -185,8 +184,7 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
         nonlocal shown
         if console.talks and part:
             shown = True  # an interrupt may come while it is written
-            sys.stdout.write(part)
-            sys.stdout.flush()
+            console.write(part)
 
     model = Llama(checkpoint, engine)
     out, stream, parts = Generated(prompt), text.stream(prompt), []

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from seedlm.console import Console
+from seedlm.console import Console, warn
 from seedlm.encoder import compress_matrix
 from seedlm.encoder.units import code_digest
 from seedlm.golden.build import Codec
@@ -74,11 +73,6 @@ def _key(checkpoint: Checkpoint, codec: Codec, search: str) -> str:
             h.update(tensor.data[start : start + CHUNK])
         parts += [name, tensor.dtype, tensor.shape, h.hexdigest()]
     return digest(*parts)
-
-
-def warn(message: str) -> None:
-    """Something that is no error, in one line on standard error."""
-    print(f"seedlm: {message}", file=sys.stderr)
 
 
 def _intact(entry: Path) -> bool:

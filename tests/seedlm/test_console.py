@@ -1,12 +1,13 @@
-"""The bar of cycles by cause."""
+"""What is shown: the bar of cycles by cause, and text from files."""
 
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 
-from seedlm.console import Console, stacked_bar
+from seedlm.console import Console, clean, complain, stacked_bar
 from seedlm.hdl.registers import CATEGORIES
 from seedlm.simulate import KEYS, print_report
 
@@ -54,3 +55,36 @@ def test_all_causes_have_a_letter(capsys):
     assert any(line.split()[:5] == ["w", "10", "stalled:", "writing", "10.0%"] for line in lines)
     (bar,) = (line.strip() for line in lines if "[" in line)
     assert (bar.count("#"), bar.count("m"), len(bar)) == (34, 6, 66)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("model.layers.0", "model.layers.0"),
+        ("größe 层 é", "größe 层 é"),
+        ("a\x1b[31mb\x07", r"a\x1b[31mb\x07"),
+        ("a\rb\x7fc\x9bd", r"a\rb\x7fc\x9bd"),
+        ("a\u202eb\u2066c\u2028d", r"a\u202eb\u2066c\u2028d"),
+        ("a\nb\tc", r"a\nb\tc"),
+        ("caf\udce9", r"caf\udce9"),  # a byte of a path that is not UTF-8
+    ],
+)
+def test_text_of_files_does_not_steer_the_terminal(text, shown, capsys):
+    """In a table, which has a line for each row, in a line of the report, in errors and warnings."""
+    console = Console()
+    assert clean(text) == shown
+    console.table(("<name", "n"), [(text, "1")])
+    assert capsys.readouterr().out.splitlines()[1] == f"{shown}  1"
+    console.print(text)
+    assert capsys.readouterr().out == clean(text, "\n\t") + "\n"
+    console.write(text)
+    assert capsys.readouterr().out == clean(text, "\n\t")
+    for say in (complain, console.warn):
+        say(text)
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert all(c.isprintable() for c in err[:-1])
+    console = Console(json_output=True)
+    console.json({"name": text})
+    assert "\x1b" not in (out := capsys.readouterr().out)
+    assert json.loads(out) == {"name": text}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seedlm.cli import _VERBS
 from seedlm.golden.files.tensors import TensorFile, write_tensors
 from tests.seedlm.conftest import QUICK, command, environment, write_safetensors
 
@@ -311,6 +313,95 @@ def test_debugging_shows_the_traceback(seedlm, tmp_path):
     ran = seedlm("info", tmp_path / "nope", SEEDLM_DEBUG="1")
     assert ran.code == 1
     assert "Traceback" in ran.err
+
+
+def shell(redirection: str, *arguments: object, unbuffered: str = "") -> tuple[int, str, str]:
+    """Exit code and both outputs of the command, started by a shell that redirects them."""
+    line = f"exec {shlex.join(command(*arguments))} {redirection}"
+    variables = environment(PYTHONUNBUFFERED=unbuffered)
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=variables, timeout=120)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+CANNOT = {">/dev/full": "No space left on device", ">&-": "Bad file descriptor"}
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+@needs_full
+@pytest.mark.parametrize("verb", [module.NAME for module in _VERBS])
+def test_help_that_cannot_be_written(verb):
+    """The interpreter itself would find it at its very end, and say so in five lines."""
+    said = f"seedlm: error: standard output: cannot write: {CANNOT['>/dev/full']}\n"
+    assert shell(">/dev/full", verb, "--help") == (1, "", said)
+
+
+@pytest.fixture
+def cheap(source, packed, tmp_path):
+    """For the verbs that end soon: arguments, and the file they write."""
+    np.save(tmp_path / "x.npy", np.ones(19, np.float16))
+    model, out = Path(__file__).parents[2] / "models" / "tiny-python", tmp_path / "out"
+    return {
+        "compress": (source, out, "--codec", QUICK),
+        "info": (packed,),
+        "decompress": (packed, out),
+        "reference": (packed, "--tensor", "single.weight", "--x", tmp_path / "x.npy", "--out", out),
+        "image": (packed, "--tensor", "half.weight", "--out", out),
+        "registers": (),
+        "run": (model, "--prompt", "def ", "--tokens", "2", "--engine", "float32"),
+    }
+
+
+CHEAP = ["compress", "info", "decompress", "reference", "image", "registers", "run"]
+
+
+@needs_full
+@pytest.mark.parametrize(
+    ("redirection", "flags", "unbuffered"),
+    [(">/dev/full", [], ""), (">/dev/full", ["--json"], "1"), (">&-", ["--json"], ""), (">&-", [], "1")],
+)
+@pytest.mark.parametrize("verb", CHEAP)
+def test_reports_that_cannot_be_written(cheap, tmp_path, verb, redirection, flags, unbuffered):
+    """The work was done, but nobody can know: one line and exit code 1. Buffered text fails at the very end only."""
+    said = f"seedlm: error: standard output: cannot write: {CANNOT[redirection]}\n"
+    assert shell(redirection, verb, *cheap[verb], *flags, unbuffered=unbuffered) == (1, "", said)
+    assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@needs_full
+@pytest.mark.parametrize("verb", CHEAP)
+@pytest.mark.parametrize("redirection", ["<&- 2>&-", "2>/dev/full"])
+def test_nothing_to_say_on_standard_error(cheap, verb, redirection):
+    """Then it does not matter that nothing could be said there; nor does it that nothing can be read."""
+    code, out, err = shell(redirection, verb, *cheap[verb], "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["status"] == "ok"
+
+
+@needs_full
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_errors_that_cannot_be_told(tmp_path, redirection):
+    """The exit code tells them still; and an error does not end where reports are expected."""
+    for arguments, expected in ((["info", tmp_path / "nope"], 1), (["info", "--nope"], 2)):
+        assert shell(redirection, *arguments) == (expected, "", "")
+    code, out, err = shell(redirection, "info", tmp_path / "nope", "--json")
+    assert (code, err) == (1, "")
+    if ">" not in redirection.removeprefix("2>"):  # standard output is there
+        assert json.loads(out)["status"] == "error"
+
+
+@needs_full
+@pytest.mark.parametrize("redirection", CANNOT)
+def test_one_line_if_two_things_are_wrong(tmp_path, redirection):
+    said = f"seedlm: error: {tmp_path / 'nope'}: cannot read: No such file or directory\n"
+    for flags in ([], ["--json"]):
+        assert shell(redirection, "info", tmp_path / "nope", *flags) == (1, "", said)
+
+
+def test_what_is_printed_does_not_end_in_an_output_file(source, packed, tmp_path):
+    """With standard output closed its number is free, and the first file that is opened would get it."""
+    code, _, _ = shell(">&-", "decompress", packed, tmp_path / "out")
+    assert code == 1
+    assert set(TensorFile(tmp_path / "out").tensors) == set(TensorFile(source).tensors)
 
 
 def test_output_to_a_closed_pipe_is_no_error(packed):
