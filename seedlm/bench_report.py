@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from seedlm.build.pages import table
+
 __all__ = ["COMPARED", "TARGETS", "Target", "add_speedups", "judge", "markdown", "shape_name"]
 
 COMPARED = "fp16"  # the codec that speed-ups are over
@@ -84,13 +86,6 @@ def judge(rows: Iterable[Row]) -> list[dict]:
     return verdicts
 
 
-def _table(headings: list[str], cells: Iterable[list[str]]) -> list[str]:
-    """A Markdown table; a heading that starts with ``<`` aligns its column to the left."""
-    lines = ["| " + " | ".join(h.removeprefix("<") for h in headings) + " |"]
-    lines.append("|" + "|".join("---" if h.startswith("<") else "---:" for h in headings) + "|")
-    return lines + ["| " + " | ".join(row) + " |" for row in cells]
-
-
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f} %"
 
@@ -139,21 +134,21 @@ def markdown(report: dict) -> str:
             [t["what"], _figure(t, "at_least"), _figure(t, "measured"), "yes" if t["met"] else "**no**"]
             for t in report["targets"]
         )
-        lines += ["## Targets", "", *_table(["<what", "at least", "measured", "<met"], cells), ""]
+        lines += ["## Targets", "", *table(["<what", "at least", "measured", "<met"], cells), ""]
     if rows:
-        lines += ["## Products", "", *_table(_HEADINGS, map(_cells, rows)), ""]
+        lines += ["## Products", "", *table(_HEADINGS, map(_cells, rows)), ""]
     if queued:
         count = queued[0]["products"]
         lines += [f"## {count} queued products, distinct matrices and activations", ""]
-        lines += [*_table(_HEADINGS, map(_cells, queued)), ""]
+        lines += [*table(_HEADINGS, map(_cells, queued)), ""]
     every = [*rows, *queued]
     if every:
         lines += ["## Where the cycles go", ""]
         names = [name.replace("_", " ") for name in every[0]["where"]]
-        lines += _table(["<shape", "<memory", "<codec", *names], map(_where, every))
+        lines += table(["<shape", "<memory", "<codec", *names], map(_where, every))
     speed = report.get("simulation_speed")
     if speed:
         lines += ["", "## Simulation speed", ""]
         cells = [[name, f"{value:,}"] for name, value in speed["cycles_per_second"].items()]
-        lines += [f"{speed['what']}:", "", *_table(["<system", "cycles per second"], cells)]
+        lines += [f"{speed['what']}:", "", *table(["<system", "cycles per second"], cells)]
     return "\n".join([*lines, ""])

@@ -1,0 +1,151 @@
+"""The tables of the documentation that say what a file of measurements, or the project itself, says already.
+
+``python -m seedlm.build.pages`` writes them, each between its two markers; everything around them is typed by hand. The
+registers' page is whole and made by ``seedlm registers --format markdown``, the page beside ``bench.json`` by
+``seedlm bench``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from seedlm.build.outputs import write_if_changed
+from seedlm.golden.codecs import BASELINE, CODECS
+from seedlm.golden.errors import SeedLMError
+
+__all__ = ["BLOCKS", "ROOT", "page", "table"]
+
+ROOT = Path(__file__).resolve().parent.parent
+START, END = "<!-- made by seedlm.build.pages: {} -->", "<!-- end -->"
+
+LAYERS = ("4096x4096", "11008x4096", "8192x8192", "28672x8192", "8192x28672")
+SHAPES = ("192x192", "512x192", "1024x8192", "4096x4096", "11008x4096", "4096x11008", "8192x8192", "28672x8192",
+          "8192x28672")  # fmt: skip
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """The lines of a Markdown table; a heading that starts with ``<`` aligns its column to the left."""
+    headings = list(headings)
+    return [
+        "| " + " | ".join(h.removeprefix("<") for h in headings) + " |",
+        "|" + "|".join("---" if h.startswith("<") else "---:" for h in headings) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
+@functools.cache
+def _data(name: str) -> dict:
+    return json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _measured(memory: str) -> dict[tuple[str, str], dict]:
+    """The benchmark's rows on `memory` by (shape, codec)."""
+    rows = [row for row in _data("benchmarks/bench.json")["rows"] if row["memory"] == memory]
+    return {(f"{row['rows']}x{row['cols']}", row["codec"]): row for row in rows}
+
+
+def _speedups(memory: str, shapes: Iterable[str], codecs: tuple[str, ...], *, relative: bool) -> list[str]:
+    """Cycles of the baseline, speed-ups of `codecs` over it, and the efficiency of the first of them."""
+    measured = _measured(memory)
+    name = "`{}`".format if not relative else str
+    headings = ["<shape", f"{BASELINE}, cycles", *map(name, codecs), f"efficiency of {name(codecs[0])}"]
+    rows = []
+    for shape in shapes:
+        first = measured[shape, codecs[0]]
+        row = [shape, f"{measured[shape, BASELINE]['cycles']:,}"]
+        row += [f"{measured[shape, codec]['speedup_vs_fp16']:.3f}" for codec in codecs]
+        rows.append([*row, _percent(first["efficiency"])])
+        if relative:
+            rows[-1].append(_percent(first["relative_efficiency"]))
+    return table([*headings, *(["relative"] if relative else [])], rows)
+
+
+def _all_speedups(memory: str) -> list[str]:
+    return _speedups(memory, SHAPES, ("seedlm4", "seedlm4r", "seedlm3", "seedlm3r"), relative=True)
+
+
+def _targets() -> list[str]:
+    def figure(target: dict, key: str) -> str:
+        return f"{target[key]:.3f}" if target["at_least"] > 1 else _percent(target[key])
+
+    targets = _data("benchmarks/bench.json")["targets"]
+    rows = [[target["what"], figure(target, "at_least"), figure(target, "measured")] for target in targets]
+    return table(["<what", "at least", "measured"], rows)
+
+
+def _quality() -> list[str]:
+    headings = ["<weights", "<encoder", "bits per weight", "relative error", "bits per byte", "perplexity",
+                "KL divergence", "same"]  # fmt: skip
+    names = {"original": "original, FP32 arithmetic", "block float 4": "block floating point"}
+    rows = [
+        [
+            names.get(row["name"], f"`{row['name']}`"), row["encoder"] or "",
+            f"{row['bits_per_weight']:.3f}", f"{row['rel_error']:.4f}", f"{row['bits_per_byte']:.4f}",
+            f"{row['perplexity']:.4f}", f"{row['kl_bits_per_token']:.5f}", f"{100 * row['agreement']:.1f}%",
+        ]
+        for row in _data("quality/quality.json")["rows"]
+    ]  # fmt: skip
+    return table(headings, rows)
+
+
+def _codecs() -> list[str]:
+    headings = ["<name", "<family", "<C, P, K, B", "word", "columns of a step", "group", "<bits per weight"]
+    rows = []
+    for codec in CODECS.values():
+        parameters = [str(value) for name, value in codec.describe().items() if name in ("C", "P", "K", "B")]
+        bits = f"{codec.bits_per_weight:g}" + (", and 32 per row" if codec.row_scales else "")
+        sizes = [str(size) for size in (codec.word_bits, codec.step_columns, codec.group)]
+        rows.append([f"`{codec}`", f"`{codec.family}`", ", ".join(parameters), *sizes, bits])
+    return table(headings, rows)
+
+
+# Page -> name of a block -> its lines.
+BLOCKS: dict[str, dict[str, Callable[[], list[str]]]] = {
+    "README.md": {"speed-ups": lambda: _speedups("ddr3", LAYERS, ("seedlm4", "seedlm3"), relative=False)},
+    "docs/benchmarks.md": {
+        "targets": _targets,
+        "speed-ups on ddr3": lambda: _all_speedups("ddr3"),
+        "speed-ups on ideal": lambda: _all_speedups("ideal"),
+    },
+    "docs/formats.md": {"codecs": _codecs},
+    "docs/quality.md": {"quality": _quality},
+}
+
+
+def page(name: str) -> str:
+    """The page `name` of `BLOCKS` with its blocks as they should be.
+
+    Raises
+    ------
+    SeedLMError
+        The page is not there or lacks the markers of a block.
+    """
+    path = ROOT / name
+    if not path.is_file():
+        raise SeedLMError(f"{path}: not there; the pages are written in a checkout")
+    text = path.read_text(encoding="utf-8")
+    for block, lines in BLOCKS[name].items():
+        start = START.format(block)
+        pattern = re.compile(f"({re.escape(start)}\n).*?\n?({re.escape(END)})", re.DOTALL)
+        text, count = pattern.subn(lambda m, made=lines(): m[1] + "\n".join(made) + "\n" + m[2], text)
+        if count != 1:
+            raise SeedLMError(f"{path}: {count} places for the table {block!r}; expected one pair {start} ... {END}")
+    return text
+
+
+def main() -> None:
+    """Write all pages."""
+    for name in BLOCKS:
+        print(f"{name}: {'written' if write_if_changed(ROOT / name, page(name)) else 'unchanged'}")
+
+
+if __name__ == "__main__":
+    main()
