@@ -1,77 +1,88 @@
-"""From a weight matrix to a packed matrix."""
+"""From a weight matrix to a packed matrix, whatever the codec."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 import numpy as np
 
-from seedlm.encoder.seed.engines import make_engine
-from seedlm.encoder.seed.problem import Problem
-from seedlm.encoder.seed.rows import encode_rows, squares
-from seedlm.golden.build import Codec
+from seedlm.encoder.families import encoder_of
+from seedlm.encoder.families._base import BIAS_LIMIT
+from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 
-__all__ = ["compress_matrix", "encode_blocks", "exponent_bias", "relative_error", "to_half"]
-
-SLICE = 1 << 16  # blocks of the rows that are encoded together: bounds the working memory
-WEIGHTED_ROWS = 4096  # with an importance tables are made for every column: for many rows at once
-# Far above anything a word can stand for; beyond it all words are equally bad and the search has no bound.
-LARGEST_WEIGHT = 2.0**20
-BIAS_LIMIT = 100  # 2**b and its product with any weight stay normal binary32 numbers
+__all__ = ["compress_matrix", "largest_weight", "relative_error", "settle", "slices"]
 
 Progress = Callable[[int, int], None]
 
 
-def check_finite(w: np.ndarray, name: str = "matrix") -> None:
-    """Raise `SeedLMError` naming the first weight that is NaN or infinite."""
-    for row in range(len(w)):
-        finite = np.isfinite(w[row])
-        if not finite.all():
-            column = int(np.argmin(finite))
-            raise SeedLMError(f"{name}: the weight in row {row}, column {column} is {w[row, column]}:"
-                              " expected finite weights")  # fmt: skip
+def largest_weight(parts: Iterable[np.ndarray], name: str = "matrix") -> float:
+    """The largest magnitude of a matrix that comes in slices of rows.
+
+    Raises
+    ------
+    SeedLMError
+        A weight is NaN or infinite: the message names the first.
+    """
+    largest, above = 0.0, 0
+    for w in parts:
+        high = float(np.maximum(w.max(), -w.min()))  # NaN if there is one
+        if not np.isfinite(high):
+            row, column = (int(i) for i in np.argwhere(~np.isfinite(w))[0])
+            _refuse(name, w[row, column], above + row, column, "is not finite: expected finite weights")
+        largest, above = max(largest, high), above + len(w)
+    return largest
 
 
-def exponent_bias(w: np.ndarray) -> int:
-    """b = floor(log2 of the root mean square), limited to +-100; 0 for a matrix of zeros."""
-    energy = np.concatenate([squares(w[r : r + 64].astype(np.float64)) for r in range(0, len(w), 64)])
-    mean = float(np.add.reduce(energy)) / w.size
-    if mean == 0:
-        return 0
-    return int(np.clip(np.frexp(np.sqrt(mean))[1] - 1, -BIAS_LIMIT, BIAS_LIMIT))
-
-
-def encode_blocks(w: np.ndarray, codec: Codec, encoder: str = "optimal", *, scales: np.ndarray | None = None,
-                  engine: str = "auto") -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Best words of single blocks.
+def settle(w: np.ndarray, codec: Codec, exp_bias: int | str, largest: float, name: str = "matrix") -> int:
+    """The exponent bias of a whole tensor, checked with its weights.
 
     Parameters
     ----------
     w : np.ndarray
-        Float [n, C], finite.
+        Float [rows, cols], finite; anything whose slices of rows are such arrays.
     codec : Codec
-        A codec with seeds.
-    encoder : str
-        ``optimal``: the global minimum over seed, exponent and coefficients; ``paper``: Algorithm 3 with the exponent
-        rule of the design.
-    scales : np.ndarray or None
-        float32 [n], the row scale of each block, for codecs with row scales.
-    engine : str
-        See `encoder.engines`.
+    exp_bias : int or str
+        b, or ``auto`` for the encoder's choice. Codecs without exponent bias get 0.
+    largest : float
+        The largest magnitude in `w`.
+    name : str
+        For messages.
 
-    Returns
-    -------
-    words : np.ndarray
-        uint64 [n].
-    err : np.ndarray
-        float64 [n], squared errors.
+    Raises
+    ------
+    SeedLMError
+        A bias out of range, or one with which a weight is too large for the codec.
     """
-    blocks = np.ascontiguousarray(np.asarray(w, dtype=np.float64).T)
-    problem = Problem(codec, blocks, encoder, None if scales is None else np.asarray(scales, np.float64))
-    best = make_engine(problem, engine).run(problem)
-    return best.words(codec), best.err
+    if exp_bias != "auto" and not (isinstance(exp_bias, int) and abs(exp_bias) <= BIAS_LIMIT):
+        raise SeedLMError(f"exponent bias must be auto or -{BIAS_LIMIT} to {BIAS_LIMIT}, not {exp_bias!r}")
+    encoder, bias = encoder_of(codec), 0
+    if codec.has_exp_bias:
+        bias = encoder.exp_bias(codec, w) if exp_bias == "auto" else exp_bias
+    limit = encoder.limit(codec, bias)
+    if largest >= limit:
+        what = f"is too large for codec {codec}"
+        what += f" with exponent bias {bias}: expected auto or a larger one" if codec.has_exp_bias else ""
+        for row in range(len(w)):
+            beyond = np.abs(w[row : row + 1][0]) >= limit
+            if beyond.any():
+                column = int(beyond.argmax())
+                _refuse(name, w[row : row + 1][0, column], row, column, f"{what} (it takes less than {limit:.5g})")
+    return bias
+
+
+def _refuse(name: str, weight: float, row: int, column: int, what: str) -> NoReturn:
+    raise SeedLMError(f"{name}: the weight {weight} in row {row}, column {column} {what}")
+
+
+def slices(codec: Codec, shape: tuple[int, int], weighted: bool = False) -> Iterator[tuple[int, int]]:
+    """First row and row after the last of each unit of a matrix; `weighted`: with an importance."""
+    rows, cols = shape
+    step = encoder_of(codec).unit_rows(codec, cols, weighted)
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
 
 
 def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_bias: int | str = "auto", *,
@@ -86,64 +97,37 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
         Float [rows, cols]; a row is an output.
     codec : Codec
     encoder : str
-        ``optimal``: the global minimum over seed, exponent and coefficients; ``paper``: Algorithm 3.
+        How words are searched, where the codec's family has several methods (`Encoder.methods`).
     exp_bias : int or str
-        b, or ``auto`` for `exponent_bias`. Codecs with row scales and ``fp16`` have none.
+        b, or ``auto``: see `settle`.
     importance : np.ndarray or None
-        float64 [cols], non-negative: how much the squared error of each column counts. Not for ``fp16``.
+        float64 [cols], non-negative: how much the squared error of each column counts, where the family can tell.
     engine, threads
-        See `encoder.engines`; they do not change the result.
+        See `Encoder.encode`; they do not change the result.
     dtype, name : str
         The source's dtype, kept in the result, and its name, for messages.
     progress : callable or None
-        Called with (blocks done, blocks in all).
+        Called with (words done, words in all).
 
     Raises
     ------
     SeedLMError
-        Weights that are not finite or, for ``fp16``, too large; unknown options.
+        Weights that are not finite or too large for the codec; unknown options.
     """
     if w.ndim != 2 or w.size == 0:
         raise SeedLMError(f"{name}: expected a matrix, not an array of shape {list(w.shape)}")
-    if exp_bias != "auto" and not (isinstance(exp_bias, int) and abs(exp_bias) <= BIAS_LIMIT):
-        raise SeedLMError(f"exponent bias must be auto or -{BIAS_LIMIT} to {BIAS_LIMIT}, not {exp_bias!r}")
-    check_finite(w, name)
-    if codec.is_fp16:
-        return PackedMatrix(codec, w.shape, to_half(w, name).view(np.uint16), dtype=dtype)
-
-    bias = 0
-    if not codec.row_scales:
-        bias = exponent_bias(w) if exp_bias == "auto" else int(exp_bias)
-        largest = float(np.abs(w).max())
-        if largest > LARGEST_WEIGHT * 2.0**bias:
-            raise SeedLMError(f"{name}: the exponent bias {bias} is too small for the weight {largest:g}:"
-                              " expected auto or a larger one")  # fmt: skip
-    nb = codec.blocks(w.shape[1])
-    words = np.empty((len(w), nb), np.uint64)
-    scales = np.empty(len(w), np.float32) if codec.row_scales else None
-    step = max(1, SLICE // nb) if importance is None else WEIGHTED_ROWS
-    for start in range(0, len(w), step):
-        part = slice(start, min(start + step, len(w)))
-        words[part], found = encode_rows(
-            w[part], codec, encoder, bias=bias, importance=importance, engine=engine, threads=threads
-        )
-        if scales is not None:
-            scales[part] = found
+    family = encoder_of(codec)
+    family.method(encoder)
+    bias = settle(w, codec, exp_bias, largest_weight([w], name), name)
+    parts = []
+    for start, stop in slices(codec, w.shape, importance is not None):
+        options = {"bias": bias, "importance": importance, "engine": engine, "threads": threads}
+        parts.append(family.encode(w[start:stop], codec, encoder, **options))
         if progress:
-            progress(part.stop * nb, words.size)
-    return PackedMatrix(codec, w.shape, words, scales, bias, dtype)
-
-
-def to_half(w: np.ndarray, name: str = "matrix") -> np.ndarray:
-    """The weights rounded to binary16, to nearest with ties to even; one too large for it is an error."""
-    with np.errstate(over="ignore"):
-        half = np.ascontiguousarray(w, dtype=np.float16)
-    bad = ~np.isfinite(half)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise SeedLMError(f"{name}: the weight {w[row, column]} in row {row}, column {column}"
-                          " is too large for binary16")  # fmt: skip
-    return half
+            progress(stop * codec.blocks(w.shape[1]), len(w) * codec.blocks(w.shape[1]))
+    words, scales = zip(*parts, strict=True)
+    scales = np.concatenate(scales) if codec.row_scales else None
+    return PackedMatrix(codec, w.shape, np.concatenate(words), scales, bias, dtype)
 
 
 def relative_error(w: np.ndarray, packed: PackedMatrix) -> float:

@@ -14,18 +14,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from seedlm.encoder.matrix import LARGEST_WEIGHT, SLICE, WEIGHTED_ROWS, exponent_bias, to_half
-from seedlm.encoder.seed.rows import encode_rows
-from seedlm.golden.build import Codec
+from seedlm.encoder.families import encoder_of
+from seedlm.encoder.matrix import largest_weight, settle
+from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.cache import source_digest
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.packing import to_bytes
 
-__all__ = ["Encoded", "Unit", "code_digest", "encode_unit", "prepare", "slices"]
+__all__ = ["Encoded", "Unit", "code_digest", "encode_unit", "prepare"]
 
-FP16_LIMIT = 65520.0  # the smallest magnitude that rounds to infinity in binary16
 SCAN = 1 << 20  # weights looked at together
 
 
@@ -40,11 +38,11 @@ class Unit:
     codec : Codec
     encoder : str
     bias : int
-        The tensor's exponent bias; 0 with row scales and for ``fp16``.
+        The tensor's exponent bias; 0 where the codec has none.
     importance : np.ndarray or None
-        float64 [cols], see `encode_rows`.
+        float64 [cols], see `Encoder.encode`.
     engine, threads
-        See `encoder.engines`.
+        See `Encoder.encode`.
     code : str
         If given, `code_digest` where the unit was made: another version of the encoder refuses it.
     """
@@ -66,7 +64,7 @@ class Encoded:
     Parameters
     ----------
     data : np.ndarray
-        uint8 [n, stride], the words as they are stored; for ``fp16`` the bytes of the binary16 weights.
+        uint8 [n, row_bytes], the words as they are stored.
     scales : np.ndarray or None
         float32 [n] with row scales.
     err, norm : float
@@ -79,14 +77,6 @@ class Encoded:
     norm: float
 
 
-def slices(codec: Codec, shape: tuple[int, int], weighted: bool = False) -> Iterator[tuple[int, int]]:
-    """First row and row after the last of each unit of a tensor; the same as in `compress_matrix`."""
-    rows, cols = shape
-    step = max(1, SLICE // codec.blocks(cols)) if codec.is_fp16 or not weighted else WEIGHTED_ROWS
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)
-
-
 def encode_unit(unit: Unit) -> Encoded:
     """Encode a unit: a pure function, the same anywhere.
 
@@ -97,19 +87,11 @@ def encode_unit(unit: Unit) -> Encoded:
     """
     if unit.code and unit.code != code_digest():
         raise SeedLMError("a worker has another version of the encoder: install the same on all")
-    w = unit.rows.array()
-    codec = unit.codec
-    if codec.is_fp16:
-        half = to_half(w)
-        packed = PackedMatrix(codec, half.shape, half.view(np.uint16))
-        data = half.astype("<f2", copy=False).view(np.uint8)
-    else:
-        words, scales = encode_rows(
-            w, codec, unit.encoder, bias=unit.bias, importance=unit.importance, engine=unit.engine,
-            threads=unit.threads,
-        )  # fmt: skip
-        packed = PackedMatrix(codec, w.shape, words, scales, unit.bias)
-        data = to_bytes(words, codec.word_bits)
+    w, codec = unit.rows.array(), unit.codec
+    words, scales = encoder_of(codec).encode(
+        w, codec, unit.encoder, bias=unit.bias, importance=unit.importance, engine=unit.engine, threads=unit.threads
+    )
+    packed = PackedMatrix(codec, w.shape, words, scales, unit.bias)
     packed.check("encoder")  # a mistake of the encoder would else be found by the reader of the file
     err = norm = 0.0
     step = max(1, SCAN // w.shape[1])
@@ -118,7 +100,7 @@ def encode_unit(unit: Unit) -> Encoded:
         rest = x - packed.row_slice(start, start + len(x)).decode(np.float64)
         err += float(np.square(rest).sum())
         norm += float(np.square(x).sum())
-    return Encoded(data, packed.scales, err, norm)
+    return Encoded(packed.stored, packed.scales, err, norm)
 
 
 class _Rows:
@@ -146,7 +128,7 @@ def prepare(tensor: RawTensor, codec: Codec, exp_bias: int | str = "auto", name:
         A matrix of F16, BF16 or F32.
     codec : Codec
     exp_bias : int or str
-        b, or ``auto``. Codecs with row scales and ``fp16`` have none.
+        b, or ``auto``: see `settle`.
     name : str
         For messages.
     progress : callable or None
@@ -159,33 +141,18 @@ def prepare(tensor: RawTensor, codec: Codec, exp_bias: int | str = "auto", name:
     """
     rows, cols = tensor.shape
     digest = hashlib.blake2b(digest_size=16)
-    largest = 0.0
     step = max(1, SCAN // cols)
-    for start in range(0, rows, step):
-        part = tensor.rows(start, start + step)
-        digest.update(part.data)
-        w = part.array()
-        high = float(np.maximum(w.max(), -w.min()))  # NaN if there is one
-        if not np.isfinite(high) or (codec.is_fp16 and high >= FP16_LIMIT):
-            good = np.isfinite(w)
-            if good.all():
-                row, column = np.argwhere(np.abs(w) >= FP16_LIMIT)[0]
-                what = "is too large for binary16"
-            else:
-                row, column = np.argwhere(~good)[0]
-                what = "is not finite"
-            raise SeedLMError(f"{name}: the weight {w[row, column]} in row {start + row}, column {column} {what}:"
-                              " expected finite weights")  # fmt: skip
-        largest = max(largest, float(high))
-        if progress:
-            progress(w.size)
-    bias = 0
-    if not (codec.is_fp16 or codec.row_scales):
-        bias = exponent_bias(_Rows(tensor)) if exp_bias == "auto" else int(exp_bias)
-        if largest > LARGEST_WEIGHT * 2.0**bias:
-            raise SeedLMError(f"{name}: the exponent bias {bias} is too small for the weight {largest:g}:"
-                              " expected auto or a larger one")  # fmt: skip
-    return bias, digest.hexdigest()
+
+    def parts() -> Iterator[np.ndarray]:
+        for start in range(0, rows, step):
+            part = tensor.rows(start, start + step)
+            digest.update(part.data)
+            yield part.array()
+            if progress:
+                progress(part.shape[0] * cols)
+
+    largest = largest_weight(parts(), name)
+    return settle(_Rows(tensor), codec, exp_bias, largest, name), digest.hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from seedlm.arguments import CODEC_HELP, codec_argument, positive
 from seedlm.console import Console
-from seedlm.golden.build import CODECS, Codec
+from seedlm.golden.codecs import CODECS, Codec
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     codecs = args.codec or [CODECS["seedlm4"], CODECS["seedlm3"]]
     for codec in codecs:
-        if codec.is_fp16:
-            raise SeedLMError("codec fp16 has no seeds to search")
+        if codec.family != "seed":
+            raise SeedLMError(f"codec {codec} has no seeds to search")
     if not find_spec("numba"):
         console.hint("numba is not installed: timing without the compiled engine")
     rows = [row for c in codecs for row in measure(c, args.blocks, args.rounds, args.jobs, console)]

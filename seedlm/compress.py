@@ -122,11 +122,11 @@ class Task:
     @property
     def row_bytes(self) -> int:
         """Bytes of a stored row without its scale."""
-        return 2 * self.shape[1] if self.codec.is_fp16 else self.codec.row_stride(self.shape[1])
+        return self.codec.row_bytes(self.shape[1])
 
     @property
     def stored_bits(self) -> int:
-        return self.shape[0] * (8 * self.row_bytes + (32 if self.codec.row_scales else 0))
+        return self.codec.stored_bits(*self.shape)
 
 
 def _chosen(args: argparse.Namespace, source: Source) -> list[tuple[str, str, RawTensor]]:
@@ -152,12 +152,13 @@ def _importance(path: Path | None, codec: Codec, source: Source) -> dict[str, np
     """The vectors of an importance file, checked: float64 by tensor name."""
     import numpy as np
 
+    from seedlm.encoder.families import encoder_of
     from seedlm.golden.files.tensors import TensorFile
 
     if path is None:
         return {}
-    if codec.is_fp16:
-        raise SeedLMError(f"{path}: codec fp16 rounds every weight: --importance has no meaning for it")
+    if not encoder_of(codec).uses_importance:
+        raise SeedLMError(f"{path}: codec {codec} rounds every weight: --importance has no meaning for it")
     file = TensorFile(path)
     matrices = {name: tensor.shape for _, name, tensor in source.tensors() if len(tensor.shape) == 2}
     out = {}
@@ -180,7 +181,7 @@ def _importance(path: Path | None, codec: Codec, source: Source) -> dict[str, np
 
 def tasks(args: argparse.Namespace, source: Source) -> list[Task]:
     """What is to be done, without having looked at any weight."""
-    from seedlm.encoder.units import slices
+    from seedlm.encoder.matrix import slices
 
     importance = _importance(args.importance, args.codec, source)
     out = []
@@ -264,9 +265,8 @@ def _write(args: argparse.Namespace, source: Source, plan: list[Task], work: Wor
     """Put the finished units together: shards, index, other files. Returns the tensors' reports."""
     import numpy as np
 
-    from seedlm.golden.files.packed import TensorInfo, write_stored
+    from seedlm.golden.files.packed import TensorInfo, stored_parts, write_stored
     from seedlm.golden.files.sources import write_index
-    from seedlm.golden.files.tensors import RawTensor
 
     if source.folder:
         args.output.mkdir(exist_ok=True)
@@ -281,14 +281,9 @@ def _write(args: argparse.Namespace, source: Source, plan: list[Task], work: Wor
                     raise SeedLMError(f"{work.path}: a finished unit of {task.name!r} has gone: run the command again")
                 units.append(unit)
             data = work.joined(f"{task.number:06d}", [u.data for u in units])
-            if task.codec.is_fp16:
-                parts = [RawTensor("F16", task.shape, data.reshape(-1))]
-            else:
-                parts = [RawTensor("U8", data.shape, data.reshape(-1))]
-            if task.codec.row_scales:
-                parts.append(RawTensor.from_array(np.concatenate([u.scales for u in units])))
+            scales = np.concatenate([u.scales for u in units]) if task.codec.row_scales else None
             infos[task.name] = TensorInfo(task.codec, task.shape, task.bias, task.tensor.dtype)
-            stored[task.name] = parts
+            stored[task.name] = stored_parts(infos[task.name], data, scales)
             err, norm = (sum(getattr(u, k) for u in units) for k in ("err", "norm"))
             reports[task.name] = {
                 "codec": task.codec.name,
@@ -407,6 +402,7 @@ def _speed(args: argparse.Namespace, plan: list[Task], weighted: bool) -> float:
     """Seconds of one processor per block, measured on a few rows of the largest tensor."""
     from dataclasses import replace
 
+    from seedlm.encoder.matrix import largest_weight, settle
     from seedlm.encoder.units import Unit, encode_unit
     from seedlm.golden.files.tensors import RawTensor
 
@@ -419,11 +415,7 @@ def _speed(args: argparse.Namespace, plan: list[Task], weighted: bool) -> float:
         rows = min(rows, max(1, 2048 // task.row_blocks))
     w = task.tensor.rows(0, rows).array()[:, :cols]
     importance = None if task.importance is None else task.importance[:cols]
-    bias = 0
-    if not (task.codec.is_fp16 or task.codec.row_scales):
-        from seedlm.encoder.matrix import exponent_bias
-
-        bias = exponent_bias(w) if args.exp_bias == "auto" else args.exp_bias
+    bias = settle(w, task.codec, args.exp_bias, largest_weight([w], task.label), task.label)
     unit = Unit(RawTensor.from_array(w), task.codec, args.encoder, bias, importance, threads=1)
     encode_unit(replace(unit, rows=unit.rows.rows(0, 1)))  # compiles, makes tables
     started = time.perf_counter()

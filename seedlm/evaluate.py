@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from seedlm.arguments import CODEC_HELP, codec_argument, positive, require_writable
 from seedlm.console import Console
-from seedlm.golden.build import CODECS, Codec
+from seedlm.golden.codecs import BASELINE, CODECS, Codec
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ What it prints:
   KL           divergence from the original's predictions, bits per token
   same         share of the tokens where the most likely token is the original's
 """
-ENCODERS = ("optimal", "paper")
+METHODS = ("optimal", "paper")
 BLOCK_BITS, BLOCK_GROUP = 4, 128
 MARKERS = {"optimal": "o", "paper": "s"}
 
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"only these; may be given several times: {CODEC_HELP} (default: all of them)",
     )  # fmt: skip
     parser.add_argument(
-        "--encoder", choices=ENCODERS, action="append", default=[],
+        "--encoder", choices=METHODS, action="append", default=[],
         help="only these; may be given several times (default: all)",
     )  # fmt: skip
     parser.add_argument(
@@ -83,11 +83,14 @@ class Variant:
 
 
 def variants(codecs: list[Codec], encoders: list[str]) -> Iterator[Variant]:
-    """What is measured: FP16, codecs with encoders, the yardstick."""
-    yield Variant("fp16", CODECS["fp16"])
+    """What is measured: the baseline, codecs with encoders, the yardstick."""
+    from seedlm.encoder.families import encoder_of
+
+    baseline = CODECS[BASELINE]
+    yield Variant(baseline.name, baseline)
     for codec in codecs or list(CODECS.values()):
-        if not codec.is_fp16:
-            for encoder in encoders or ENCODERS:
+        if codec is not baseline:
+            for encoder in dict.fromkeys(encoder_of(codec).method(e) for e in encoders or METHODS):
                 yield Variant(codec.name, codec, encoder)
     yield Variant(f"block float {BLOCK_BITS}", None)
 

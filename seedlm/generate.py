@@ -175,6 +175,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt: list[int],
            memory: Memory | None = None) -> int:  # fmt: skip
     """Generate, show the text as it comes, report."""
+    from seedlm.encoder.families import encoder_of
     from seedlm.host.llama import Llama
     from seedlm.host.sampling import Sampler
 
@@ -204,7 +205,7 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
         "model": str(args.model),
         "engine": args.engine,
         "codec": None if args.engine == "float32" else args.codec.name,
-        "encoder": None if args.engine == "float32" or args.codec.is_fp16 else args.encoder,
+        "encoder": None if args.engine == "float32" else encoder_of(args.codec).method(args.encoder),
         "prompt": args.prompt,
         "prompt_tokens": len(prompt),
         "text": "".join(parts),

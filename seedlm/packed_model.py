@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seedlm.console import Console, warn
 from seedlm.encoder import compress_matrix
+from seedlm.encoder.families import encoder_of
 from seedlm.encoder.units import code_digest
 from seedlm.golden.build import Codec
 from seedlm.golden.errors import SeedLMError
@@ -32,7 +33,7 @@ class PackedModel(Mapping[str, PackedMatrix]):
     ----------
     codec : Codec
     path : Path or None
-        The packed file; None for ``fp16``, which needs no search.
+        The packed file; None for codecs that need no search.
     """
 
     def __init__(self, checkpoint: Checkpoint, codec: Codec, path: Path | None):
@@ -102,7 +103,7 @@ def open_packed(checkpoint: Checkpoint, codec: Codec, search: str, console: Cons
     SeedLMError
         Weights that are not finite or too large for binary16; the cache cannot be written.
     """
-    if codec.is_fp16:
+    if not encoder_of(codec).methods:
         return PackedModel(checkpoint, codec, None)
     name, key = f"{codec.name}-{search}", _key(checkpoint, codec, search)
 

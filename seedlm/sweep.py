@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedlm.arguments import CODEC_HELP, codec_argument, positive, require_writable
 from seedlm.console import Console, by
-from seedlm.golden.build import Codec, codec
+from seedlm.golden.codecs import Codec, codec
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
@@ -96,19 +95,19 @@ def _sources(args: argparse.Namespace) -> dict[str, np.ndarray]:
         rows = -(-args.blocks * min(SIZES) // COLUMNS) * 4
         w = np.random.default_rng(SEED).normal(0, SIGMA, (rows, COLUMNS))
         return {f"Gaussian {COLUMNS} columns": w.astype(np.float32)}
-    from seedlm.encoder.matrix import check_finite
-    from seedlm.golden.files.sources import open_source
+    from seedlm.encoder.matrix import largest_weight
+    from seedlm.golden.files.sources import matches, open_source
 
     source = open_source(args.model)
     possible = {n: t for _, n, t in source.tensors() if t.is_float and len(t.shape) == 2 and all(t.shape)}
     if not possible:
         raise SeedLMError(f"{args.model}: it has no 2-D tensor of F16, BF16 or F32")
     for pattern in args.tensor:
-        if not any(fnmatchcase(name, pattern) for name in possible):
+        if not any(matches(name, pattern) for name in possible):
             raise SeedLMError(f"{args.model}: --tensor {pattern!r} matches no 2-D floating tensor;"
                               f" one is {next(iter(possible))!r}")  # fmt: skip
     if args.tensor:
-        names = [n for n in possible if any(fnmatchcase(n, p) for p in args.tensor)]
+        names = [n for n in possible if any(matches(n, p) for p in args.tensor)]
     else:
         names = [list(possible)[i] for i in sorted({int(i) for i in np.linspace(0, len(possible) - 1, TENSORS)})]
     out = {}
@@ -117,7 +116,7 @@ def _sources(args: argparse.Namespace) -> dict[str, np.ndarray]:
         rows = min(tensor.shape[0], -(-args.blocks * max(SIZES) // tensor.shape[1]))
         chosen = sorted({int(i) for i in np.linspace(0, tensor.shape[0] - 1, rows)})
         out[name] = np.concatenate([tensor.rows(r, r + 1).array() for r in chosen]).astype(np.float32)
-        check_finite(out[name], f"{args.model}: tensor {name!r}")
+        largest_weight([out[name]], f"{args.model}: tensor {name!r}")
     return out
 
 
@@ -147,8 +146,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if not codecs:
         raise SeedLMError(f"no codec has {' or '.join(map(str, args.bits))} bits per weight and a register of"
                           f" {args.registers[0]} to {args.registers[1]} bits")  # fmt: skip
-    if any(c.is_fp16 for c in codecs):
-        raise SeedLMError("codec fp16 has no place in a sweep")
+    other = [c.name for c in codecs if c.family != "seed"]
+    if other:
+        raise SeedLMError(f"codec {other[0]} has no place in a sweep: expected codecs with seeds")
 
     import math
 

@@ -20,7 +20,7 @@ from seedlm.golden.errors import SeedLMError
 
 __all__ = ["ENCODERS", "Best", "Problem", "reconstruction_error"]
 
-ENCODERS = ("paper", "optimal")
+ENCODERS = ("optimal", "paper")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Problem:
     blocks : np.ndarray
         float64 [C, n], finite.
     encoder : str
-        ``paper`` or ``optimal``.
+        ``optimal`` or ``paper``.
     unit : np.ndarray or None
         float64 [n]: the row scale of each block. None without row scales (1).
     importance : np.ndarray or None

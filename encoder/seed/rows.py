@@ -14,9 +14,8 @@ from seedlm.encoder.seed.engines import make_engine
 from seedlm.encoder.seed.geometry import centred
 from seedlm.encoder.seed.problem import Best, Problem, reconstruction_error
 from seedlm.golden.codecs.seed import SeedCodec, unpack, weights_int
-from seedlm.golden.errors import SeedLMError
 
-__all__ = ["RowSearch", "encode_rows"]
+__all__ = ["RowSearch", "encode_blocks", "encode_rows"]
 
 CHUNK = 1 << 15  # blocks searched per call of an engine: bounds the working memory
 
@@ -294,8 +293,34 @@ def encode_rows(w: np.ndarray, codec: SeedCodec, encoder: str = "optimal", *, bi
     scales : np.ndarray or None
         float32 [rows] for codecs with row scales.
     """
-    if importance is not None:
-        importance = np.asarray(importance, dtype=np.float64)
-        if importance.shape != (w.shape[1],) or not (np.isfinite(importance) & (importance >= 0)).all():
-            raise SeedLMError(f"importance must be {w.shape[1]} finite non-negative numbers, one per column")
     return RowSearch(codec, w, encoder, engine, bias, importance, threads).run()
+
+
+def encode_blocks(w: np.ndarray, codec: SeedCodec, encoder: str = "optimal", *, scales: np.ndarray | None = None,
+                  engine: str = "auto") -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Best words of single blocks.
+
+    Parameters
+    ----------
+    w : np.ndarray
+        Float [n, C], finite.
+    codec : SeedCodec
+    encoder : str
+        ``optimal``: the global minimum over seed, exponent and coefficients; ``paper``: Algorithm 3 with the exponent
+        rule of the design.
+    scales : np.ndarray or None
+        float32 [n], the row scale of each block, for codecs with row scales.
+    engine : str
+        See `encoder.seed.engines`.
+
+    Returns
+    -------
+    words : np.ndarray
+        uint64 [n].
+    err : np.ndarray
+        float64 [n], squared errors.
+    """
+    blocks = np.ascontiguousarray(np.asarray(w, dtype=np.float64).T)
+    problem = Problem(codec, blocks, encoder, None if scales is None else np.asarray(scales, np.float64))
+    best = make_engine(problem, engine).run(problem)
+    return best.words(codec), best.err

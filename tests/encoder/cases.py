@@ -8,7 +8,10 @@ import numpy as np
 
 from seedlm.encoder.seed.geometry import centred
 from seedlm.encoder.seed.problem import Problem
-from seedlm.golden.build import Codec, codec
+from seedlm.golden.codecs import CODECS, Codec, codec
+
+# One codec or more of every family; those of `seed` with a register of 8 bits, so that a search takes no time.
+EVERY = ["c8p3k8b4", "c8p4k8b0r", *(name for name, kind in CODECS.items() if kind.family != "seed")]
 
 
 def bfloat16(x: np.ndarray) -> np.ndarray:

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from seedlm.encoder import compress_matrix, encode_blocks, relative_error
-from seedlm.encoder.matrix import exponent_bias
+from seedlm.encoder.families.seed import exponent_bias
 from seedlm.encoder.seed.rows import RowSearch, encode_rows
 from seedlm.golden.build import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
+from tests.encoder.cases import EVERY
 
 
 @pytest.mark.parametrize(("name", "encoder", "sigma", "rows", "low", "high"), [
@@ -46,7 +47,7 @@ def test_padding_columns_and_chunks(rng, monkeypatch):
     assert np.array_equal(words.reshape(7, 2), m.words)
     assert err.sum() == pytest.approx(np.ldexp(((padded - m_padded(m)) ** 2).sum(), -2 * m.exp_bias))
     calls = []
-    monkeypatch.setattr("seedlm.encoder.matrix.SLICE", 4)
+    monkeypatch.setattr("seedlm.encoder.families._base.SLICE", 4)
     monkeypatch.setattr("seedlm.encoder.seed.rows.CHUNK", 3)
     again = compress_matrix(w, c, progress=lambda done, total: calls.append((done, total)))
     assert np.array_equal(again.words, m.words)
@@ -164,7 +165,7 @@ def test_half(rng):
     m.check()
     assert np.array_equal(m.decode(), w.astype(np.float16).astype(np.float32))
     w[3, 2] = 65520
-    with pytest.raises(SeedLMError, match=r"tensor x: .*65520.* row 3, column 2 .*binary16"):
+    with pytest.raises(SeedLMError, match=r"tensor x: the weight 65520\.0 in row 3, column 2 is too large"):
         compress_matrix(w, codec("fp16"), name="tensor x")
 
 
@@ -172,7 +173,7 @@ def test_half(rng):
 def test_weights_that_are_not_finite(bad):
     w = np.zeros((3, 8), np.float32)
     w[1, 5] = bad
-    with pytest.raises(SeedLMError, match="tensor y: the weight in row 1, column 5 is"):
+    with pytest.raises(SeedLMError, match=f"tensor y: the weight {bad} in row 1, column 5 is not finite"):
         compress_matrix(w, codec("c8p3k8b4"), name="tensor y")
 
 
@@ -183,10 +184,79 @@ def test_unknown_options(options):
 
 
 def test_bias_too_small_for_the_weights():
-    with pytest.raises(SeedLMError, match="tensor z: the exponent bias 0 is too small for the weight 1e\\+30"):
+    with pytest.raises(SeedLMError, match=r"tensor z: the weight 1\..*e\+30 in row 0, .* bias 0: expected auto"):
         compress_matrix(np.full((1, 8), 1e30, np.float32), codec("c8p3k8b4"), exp_bias=0, name="tensor z")
 
 
 def test_not_a_matrix():
     with pytest.raises(SeedLMError, match="expected a matrix"):
         compress_matrix(np.ones(8, np.float32), codec("seedlm4"))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_rows_of_every_codec(name, rng):
+    """Ordinary rows, outliers, zeros, tiny rows, a single column: valid, and no worse than nothing."""
+    c = codec(name)
+    w = rng.normal(0, 0.02, (6, 43)).astype(np.float32)
+    w[1, 7] = 200 * 0.02
+    w[2] = 0
+    w[3] *= np.float32(2**-10)
+    for part in (w, w[:, :1], w[:1, :4]):
+        m = compress_matrix(part, c)
+        m.check()
+        assert not m.decode()[part == 0].any()
+        assert relative_error(part, m) < 0.6
+    found = compress_matrix(w, c)
+    for r in range(len(w)):  # rows do not depend on each other, but for what the whole tensor decides
+        alone = compress_matrix(w[r : r + 1], c, exp_bias=found.exp_bias if c.has_exp_bias else "auto")
+        assert np.array_equal(alone.stored, found.stored[r : r + 1])
+
+
+# --- integers --------------------------------------------------------------------------------------
+def test_int8_on_gaussian_weights(rng):
+    w = rng.normal(0, 0.02, (64, 1024)).astype(np.float32)
+    m = compress_matrix(w, codec("int8"))
+    m.check()
+    assert 0.0065 < relative_error(w, m) < 0.008
+
+
+def test_int8_scales_are_near_the_best(rng):
+    """Beside a fine grid of scales, on rows with light and heavy tails."""
+    for w in (rng.normal(0, 1, (8, 2000)), rng.standard_t(3, (8, 2000))):
+        m = compress_matrix(w, codec("int8"))
+        error = ((w - m.decode(np.float64)) ** 2).sum(axis=1)
+        largest = np.abs(w).max(axis=1, keepdims=True)
+        grid = []
+        for factor in np.linspace(0.2, 1.05, 200):
+            scale = factor * largest / 127
+            grid.append(((w - scale * np.clip(np.rint(w / scale), -127, 127)) ** 2).sum(axis=1))
+        assert (error <= 1.1 * np.min(grid, axis=0)).all()
+
+
+@pytest.mark.parametrize("magnitude", [1e-45, 1e-38, 1e-10, 1e38])
+def test_int8_of_any_magnitude(magnitude, rng):
+    w = (rng.uniform(-1, 1, (3, 40)) * magnitude * 3).astype(np.float32)
+    m = compress_matrix(w, codec("int8"))
+    m.check()
+    assert relative_error(w, m) < 0.01
+
+
+def test_int8_zero_rows_have_scale_1(rng):
+    w = rng.normal(0, 1, (3, 20)).astype(np.float32)
+    w[1] = 0
+    m = compress_matrix(w, codec("int8"))
+    assert m.scales[1] == 1
+    assert not m.words[1].any()
+
+
+def test_int8_importance(rng):
+    """A column that does not count is clipped without a thought; where columns count equally nothing changes."""
+    w = rng.normal(0, 1, (6, 60)).astype(np.float32)
+    w[:, 5] = 50
+    plain = compress_matrix(w, codec("int8"))
+    assert np.array_equal(compress_matrix(w, codec("int8"), importance=np.full(60, 2.5)).words, plain.words)
+    importance = np.ones(60)
+    importance[5] = 0
+    weighted = compress_matrix(w, codec("int8"), importance=importance)
+    assert weighted_error(w, weighted, importance) < 0.05 * weighted_error(w, plain, importance)
+    assert (weighted.words[:, 5] == 127).all()
