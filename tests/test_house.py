@@ -56,7 +56,6 @@ LONG_FUNCTIONS = {
     "tests/hdl/test_collector.py row_groups",
     "tests/hdl/test_control.py counting",
     "tests/hdl/test_sequencer.py Environment.run",
-    "tests/testbench/runner.py run_testbench",
 }
 
 # Modules of hdl/ with a component, tested under another name.

@@ -70,7 +70,7 @@ def run_testbench(
     env : mapping, optional
         Environment variables for the tests, the way to hand them a configuration.
     seed : int, optional
-        Seed of Python's `random` in the tests and of `sim.testbench.rng`. Without it, ``COCOTB_RANDOM_SEED``
+        Seed of Python's `random` in the tests and of `tests.testbench.streams.rng`. Without it, ``COCOTB_RANDOM_SEED``
         of the environment, else a random one; always printed.
     waves : bool
         Write ``dump.vcd`` (also with WAVES=1 in the environment); where it is, is printed.
@@ -95,33 +95,40 @@ def run_testbench(
     program = build_testbench(
         component, name=name, parameters=parameters, waves=waves, optimise=optimise, extra_verilog=extra_verilog
     )
+    return _run(program, name, _environment(test_module, name, env or {}, seed, testcase), waves, timeout)
+
+
+def _run(program: Path, name: str, variables: dict[str, str], waves: bool, timeout: float) -> str:
+    """Run the program in a folder of its own, which is kept for the waves only; the log, or what is wrong with it."""
     runs = cache_folder() / "runs"
     runs.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))
-    results = folder / "results.xml"
-    variables = _environment(test_module, name, results, env or {}, seed, testcase)
-    keep = waves
+    variables = {**variables, "COCOTB_RESULTS_FILE": str(folder / "results.xml")}
     try:
-        command = [str(program), *(["--trace"] if waves else [])]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
-            )
-            log, ending = done.stdout.decode(errors="replace"), f"status {done.returncode}"
-        except subprocess.TimeoutExpired as e:
-            log, ending = (e.stdout or b"").decode(errors="replace"), f"killed after {timeout:g} s"
+        log, ending = _log([str(program), *(["--trace"] if waves else [])], folder, variables, timeout)
         rerun = f"COCOTB_RANDOM_SEED={variables['COCOTB_RANDOM_SEED']}"
         log += f"rerun with {rerun}\n"
         print(log)
         if waves:
             print(f"waves: {folder / 'dump.vcd'}")
-        problem = _problem(results, ending)
+        problem = _problem(folder / "results.xml", ending)
         if problem:
             raise TestbenchError(f"{name}: {problem} ({rerun})\n{_tail(log)}")
         return log
     finally:
-        if not keep:
+        if not waves:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _log(command: list[str], folder: Path, variables: dict[str, str], timeout: float) -> tuple[str, str]:
+    """What the command wrote, and how it ended."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
+        )
+        return done.stdout.decode(errors="replace"), f"status {done.returncode}"
+    except subprocess.TimeoutExpired as e:
+        return (e.stdout or b"").decode(errors="replace"), f"killed after {timeout:g} s"
 
 
 def build_testbench(
@@ -171,7 +178,7 @@ def _public(name: str, text: str) -> str:
 
 
 def _environment(
-    test_module: str, top: str, results: Path, extra: Mapping[str, object], seed: int | None,
+    test_module: str, top: str, extra: Mapping[str, object], seed: int | None,
     testcase: str | Sequence[str] | None,
 ) -> dict[str, str]:  # fmt: skip
     """Environment of the simulator: cocotb's own settings and what the tests are given."""
@@ -190,7 +197,6 @@ def _environment(
         "COCOTB_TRUST_INERTIAL_WRITES": "1",
         "COCOTB_TOPLEVEL": top,
         "COCOTB_TEST_MODULES": test_module,
-        "COCOTB_RESULTS_FILE": str(results),
         "COCOTB_ANSI_OUTPUT": "0",
         "TOPLEVEL_LANG": "verilog",
         "PYTHONDONTWRITEBYTECODE": "1",
