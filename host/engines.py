@@ -181,7 +181,7 @@ class AcceleratorEngine:
         # Vector by vector, so that the matrices share the activations that were loaded for the first of them.
         jobs = [(self._loaded[name], row) for row in half for name in names]
         # Started when all are queued: what a token costs is then the accelerator's time, not that of a host which
-        # writes registers, as in `seedlm.timing`.
+        # writes registers, as in `sim.timing`.
         outcomes = self.accelerator.products(jobs, together=True)
         for outcome in outcomes:
             if outcome.code is not ErrorCode.NONE:

@@ -274,3 +274,30 @@ def test_links():
             if "://" not in target and not (page.parent / target).exists():
                 found.add(f"{page.relative_to(ROOT)} {target}")
     compare(found, set(), "links that lead nowhere")
+
+
+def stands_for_something(name):
+    """Whether ``hdl.mac.Lane`` is a folder, a module, or a word that stands in that module."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        base = ROOT.joinpath(*parts[:count])
+        module = next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+        if module is not None and count < len(parts):
+            return re.search(rf"\b{parts[count]}\b", module.read_text(encoding="utf-8")) is not None
+        if module is not None or base.is_dir():
+            return count == len(parts)
+    return False
+
+
+def test_references():
+    """What our prose names in backticks, `hdl.axi` or `sim/ddr3.sv`, is there."""
+    found = set()
+    folders = "|".join((*FOLDERS, "tests", "docs", "models", "constraints"))
+    for name, text in texts():
+        for reference in re.findall(rf"`((?:{folders})\.[a-z_]+(?:\.\w+)*)`", text):
+            if not reference.endswith((".log", ".json")) and not stands_for_something(reference):
+                found.add(f"{name} {reference}")
+        if name != "docs/extending.md":  # has a test of its own
+            paths = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
+            found |= {f"{name} {path}" for path in paths if not (ROOT / path).exists()}
+    compare(found, set(), "references to nothing")
