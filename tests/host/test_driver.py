@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seedlm.golden.build import Config, codec
+from seedlm.golden.codecs import CODECS
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
@@ -22,6 +23,7 @@ BUILDS = [
     {"codec": "fp16", "queue_depth": 3},
     {"codec": "c8p4k16b4", "max_cols": 64, "max_rows": 50},
 ]
+BUILDS += [{"codec": name} for name in CODECS if name not in {build["codec"] for build in BUILDS}]
 
 
 def config_from(build):
