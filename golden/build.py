@@ -15,11 +15,18 @@ __all__ = ["ACTIVATION_EXPONENT_MAX", "MANTISSA_BITS", "Config", "clog2", "signe
 
 MANTISSA_BITS = 18  # an activation's mantissa: the B operand of a DSP48E1
 ACTIVATION_EXPONENT_MAX = 29  # E_g + 14 lies in 0..29
+BURST_BYTES = 4096  # no AXI4 burst crosses a multiple of it
+SCALE_BURST_BEATS = 16  # row scales are needed slowly; short bursts keep their buffer small
 
 
 def clog2(n: int) -> int:
     """Bits needed to count to `n` different values (0 for n = 1)."""
     return max(0, (n - 1).bit_length())
+
+
+def _power_of_two(n: int) -> int:
+    """The largest power of two up to `n`."""
+    return 1 << (n.bit_length() - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +45,8 @@ class Config:
         Width of AXI4 addresses.
     max_cols, max_rows : int
         Largest product. `max_cols` sizes the activation buffer.
-    burst_beats : int
-        Longest AXI4 burst; a burst never crosses 4 KiB.
+    burst_beats : int, optional
+        Longest AXI4 burst; a burst never crosses 4 KiB. Default: 64, or what 4 KiB hold if that is less.
     weight_fifo_beats, activation_fifo_beats, scale_fifo_beats, result_fifo_beats : int
         Depths of the buffers between the memory and the engine, in beats.
     queue_depth : int
@@ -54,7 +61,7 @@ class Config:
     addr_bits: int = 34
     max_cols: int = 32768
     max_rows: int = 1 << 20
-    burst_beats: int = 64
+    burst_beats: int = None  # type: ignore[assignment]  # the default depends on the bus
     weight_fifo_beats: int = 512
     activation_fifo_beats: int = 128
     scale_fifo_beats: int = 64
@@ -66,11 +73,13 @@ class Config:
         require(1 <= self.lanes <= 64, f"lanes must be 1 to 64, not {self.lanes}")
         require(self.bus_bits in (128, 256, 512, 1024),
                  f"bus width must be 128, 256, 512 or 1024 bits, not {self.bus_bits}")  # fmt: skip
+        if self.burst_beats is None:
+            object.__setattr__(self, "burst_beats", min(64, BURST_BYTES // self.beat_bytes))
         require(12 < self.addr_bits <= 64, f"address width must be 13 to 64 bits, not {self.addr_bits}")
         require(64 <= self.max_cols <= 65536, f"max_cols must be 64 to 65536, not {self.max_cols}")
         require(1 <= self.max_rows <= 1 << 24, f"max_rows must be 1 to {1 << 24}, not {self.max_rows}")
         require(1 <= self.burst_beats <= 256, f"burst length must be 1 to 256 beats, not {self.burst_beats}")
-        require(self.burst_beats * self.beat_bytes <= 4096,
+        require(self.burst_beats * self.beat_bytes <= BURST_BYTES,
                  f"a burst of {self.burst_beats} beats of {self.beat_bytes} bytes crosses 4 KiB")  # fmt: skip
         require(self.burst_beats & (self.burst_beats - 1) == 0,
                  f"burst length must be a power of two, not {self.burst_beats}")  # fmt: skip
@@ -78,6 +87,12 @@ class Config:
             depth = getattr(self, f"{name}_fifo_beats")
             require(depth >= self.burst_beats,
                      f"{name}_fifo_beats must hold a burst of {self.burst_beats} beats, not {depth}")  # fmt: skip
+        least = self._row_group_beats + 2
+        require(self.result_fifo_beats >= least, f"result_fifo_beats must be at least {least} for {self.lanes} lanes"
+                f" on a bus of {self.bus_bits} bits, not {self.result_fifo_beats}")  # fmt: skip
+        least = self._row_group_beats + 1
+        require(not self.row_scales or self.scale_fifo_beats >= least, f"scale_fifo_beats must be at least {least} for"
+                f" {self.lanes} lanes on a bus of {self.bus_bits} bits, not {self.scale_fifo_beats}")  # fmt: skip
         require(2 <= self.queue_depth <= 256, f"queue depth must be 2 to 256, not {self.queue_depth}")
         require(8 <= self.segment_bits <= 48, f"accumulator segments must have 8 to 48 bits, not {self.segment_bits}")
         # The weight is the 25-bit operand of a DSP48E1.
@@ -103,6 +118,30 @@ class Config:
     def activations_per_beat(self) -> int:
         """Binary16 values in a beat."""
         return self.bus_bits // 16
+
+    @property
+    def _row_group_beats(self) -> int:
+        """Beats of the results, or of the row scales, of a row group that begins with a beat."""
+        return -(-self.lanes // self.results_per_beat)
+
+    @property
+    def result_burst_beats(self) -> int:
+        """The longest burst of results, a power of two.
+
+        Results that do not fill a burst stay in the buffer, and the lanes go on only if a row group and the padding
+        of a beat have room beside them.
+        """
+        return _power_of_two(min(self.burst_beats, self.result_fifo_beats - self._row_group_beats - 1))
+
+    @property
+    def scale_burst_beats(self) -> int:
+        """The longest burst of row scales, a power of two.
+
+        A burst is requested when the whole of it has room, so the buffer may hold as little as its size less a burst
+        and one beat more; that has to be a row group wherever in a beat that begins.
+        """
+        most = min(self.burst_beats, SCALE_BURST_BEATS, self.scale_fifo_beats // 2)
+        return _power_of_two(min(most, self.scale_fifo_beats - self._row_group_beats))
 
     def row_groups(self, rows: int) -> int:
         return -(-rows // self.lanes)

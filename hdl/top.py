@@ -25,7 +25,6 @@ from seedlm.hdl.writer import ResultWriter
 __all__ = ["SeedLMAccelerator"]
 
 JOBS_AHEAD = 4  # products that the parts may be ahead of each other
-SCALE_BURST_BEATS = 16  # row scales are needed slowly; short bursts keep their buffer small
 
 
 class SeedLMAccelerator(wiring.Component):
@@ -101,11 +100,10 @@ class SeedLMAccelerator(wiring.Component):
         )
         streamers = [activation_streamer, weight_streamer]
         if config.codec.row_scales:
-            burst = min(config.burst_beats, SCALE_BURST_BEATS, config.scale_fifo_beats // 2)
             m.submodules.scale_streamer = scale_streamer = ReadStreamer(
                 config=config,
                 fifo_beats=config.scale_fifo_beats,
-                burst_beats=1 << (burst.bit_length() - 1),  # a power of two
+                burst_beats=config.scale_burst_beats,
                 output_register=False,
             )
             # Before the others: they are few, and a row group must not wait for them.

@@ -20,28 +20,13 @@ from seedlm.hdl.layouts import (
 )
 from seedlm.hdl.registers import ErrorCode
 
-__all__ = ["ResultWriter", "burst_beats"]
+__all__ = ["ResultWriter"]
 
 JOBS = 4  # jobs that may wait
 ENDS = 32  # products that may have come to their end in the buffer: far more than jobs can be
 BURSTS = 8  # bursts whose address was given but whose data has not left
 OUTSTANDING = 31  # bursts without a response
 PAUSE = 3  # clocks from a completion until `hold` is looked at
-
-
-def burst_beats(config: Config) -> int:
-    """The greatest burst that cannot wait for results while the sender of results waits for room.
-
-    A burst that is not complete leaves the sender all but `burst` beats, and the sender reserves the rows of a row
-    group and the padding of a beat together.
-    """
-    burst = config.burst_beats
-    reserved = config.lanes + config.results_per_beat
-    while burst and (config.result_fifo_beats - burst) * config.results_per_beat < reserved:
-        burst //= 2
-    if not burst:
-        raise ValueError(f"result_fifo_beats = {config.result_fifo_beats} is too small for {config.lanes} lanes")
-    return burst
 
 
 class ResultWriter(wiring.Component):
@@ -100,7 +85,7 @@ class ResultWriter(wiring.Component):
 
     def __init__(self, *, config: Config) -> None:
         self._config = config
-        self.burst_beats = burst_beats(config)
+        self.burst_beats = config.result_burst_beats
         super().__init__({
             "job": In(stream.Signature(writer_job_layout(config))),
             "result": In(valid_only(result_layout(config))),

@@ -10,7 +10,7 @@ from cocotbext.axi import AxiRamWrite, AxiWriteBus
 
 from seedlm.golden.build import Config
 from seedlm.hdl.registers import ErrorCode
-from seedlm.hdl.writer import ResultWriter, burst_beats
+from seedlm.hdl.writer import ResultWriter
 from tests.testbench.axi_memory import WriteMemory
 from tests.testbench.runner import run_testbench
 from tests.testbench.streams import Later, Sink, Source, Stalls, cycles, rng, start, until
@@ -388,8 +388,8 @@ def test_writer(shape):
 
 
 def test_bursts_that_cannot_wait_for_themselves():
-    assert burst_beats(config_from((512, 64, 128, 16, 34))) == 64
-    assert burst_beats(config_from((512, 64, 64, 16, 34))) == 32
-    assert burst_beats(config_from((128, 16, 16, 33, 34))) == 4
-    with pytest.raises(ValueError, match="too small for 64 lanes"):
-        burst_beats(config_from((128, 16, 16, 64, 34)))
+    assert config_from((512, 64, 128, 16, 34)).result_burst_beats == 64
+    assert config_from((512, 64, 64, 16, 34)).result_burst_beats == 32
+    assert config_from((128, 16, 16, 33, 34)).result_burst_beats == 4
+    with pytest.raises(ValueError, match=r"result_fifo_beats must be at least 18 for 64 lanes .* not 16"):
+        config_from((128, 16, 16, 64, 34))
