@@ -5,7 +5,7 @@ import json
 import pytest
 
 from seedlm.bench_report import markdown
-from seedlm.build import pages
+from seedlm.build import baselines, pages
 from seedlm.golden.errors import SeedLMError
 
 
@@ -65,3 +65,72 @@ def test_missing_markers(small):
     small.write_text(block("one", "") * 2 + block("two", ""))
     with pytest.raises(SeedLMError, match="2 places for the table 'one'"):
         pages.page("a.md")
+
+
+def prose(name):
+    """A page as one line, for sentences that are broken somewhere."""
+    return " ".join((pages.ROOT / name).read_text(encoding="utf-8").split())
+
+
+@pytest.fixture(scope="module")
+def report():
+    return json.loads((pages.ROOT / "docs" / "benchmarks" / "bench.json").read_text(encoding="utf-8"))
+
+
+def lacks(name, *phrases):
+    """Those of the phrases that the page does not have."""
+    text = prose(name)
+    return [phrase for phrase in phrases if phrase not in text]
+
+
+def test_figures_in_sentences(report):
+    rows = {(f"{r['rows']}x{r['cols']}", r["memory"], r["codec"]): r for r in report["rows"]}
+
+    def lost(shape, codec="seedlm4"):
+        row = rows[shape, "ideal", codec]
+        return row["cycles"] - row["data_beats"]
+
+    small = [lost(shape) for shape in ("192x192", "512x192", "192x512")]
+    alone = rows["192x192", "ideal", "seedlm4"]
+    together = next(r for r in report["queued"] if (r["memory"], r["codec"]) == ("ideal", "seedlm4"))
+    loses = f"lose {together['cycles'] - together['data_beats']} cycles together"
+    assert not lacks(
+        "docs/benchmarks.md",
+        f"{min(small)} to {max(small)} cycles for the small shapes, {lost('4096x4096')} for 4096x4096",
+        f"{lost('8192x8192')} for 8192x8192 and {lost('28672x8192')} for 28672x8192",
+        f"{lost('28672x8192', 'seedlm4r')} cycles for `seedlm4r`, 28672x8192",
+        f"4096x4096 takes {rows['4096x4096', 'ddr3', 'seedlm4']['cycles']:,} cycles there",
+        f"has {100 * alone['efficiency']:.0f} % efficiency and a speed-up of {alone['speedup_vs_fp16']:.2f}",
+        f"{together['products']} 512x192 products {loses}".replace("10 ", "ten ", 1),
+        f"together and reach {100 * together['efficiency']:.1f} %",
+        *(f"| {value:,} |" for value in report["simulation_speed"]["cycles_per_second"].values()),
+        f"Measured on {report['date']} on {report['machine']}",
+    )
+    assert not lacks("README.md", f"`seedlm bench`, {report['date']}, {report['machine']}")
+
+
+def test_figures_beside_others(report):
+    """The table that holds the projection against the benchmark."""
+    cycles = {(r["rows"], r["cols"], r["codec"]): r["cycles"] for r in report["rows"] if r["memory"] == "ddr3"}
+    compared = [(4096, 4096, "fp16"), (4096, 4096, "seedlm4"), (4096, 11008, "fp16"), (8192, 8192, "fp16"),
+                (8192, 28672, "fp16")]  # fmt: skip
+    models = {4096: "", 8192: " (Llama-3-70B)"}
+    rows = [f"| {r} x {c}{models[r]} | `{codec}` | {cycles[r, c, codec]:,} |" for r, c, codec in compared]
+    assert not lacks("docs/projection.md", *rows)
+
+
+def test_figures_of_the_estimate():
+    """What the pages say about areas is what the tests hold the hardware to."""
+    figures = baselines.load()["figures"]
+    text = prose("docs/vivado.md")
+    names = {"luts": "LUTs", "ffs": "flip-flops", "dsps": "DSP48E1", "ramb36": "RAMB36", "levels": "longest path, LUTs",
+             "chains": "carry chains one after the other", "carry_bits": "longest carry chain, bits"}  # fmt: skip
+    for key, name in names.items():
+        values = [figures[f"all:{codec}"][key] for codec in ("seedlm4", "seedlm4r")]
+        row = " | ".join(f"{int(value):,}" if value == int(value) else f"{value}" for value in values)
+        assert f"| {name} | {row} |" in text
+    assert f"A `seedlm4` lane has {figures['lane:seedlm4']['luts']} of the LUTs" in text
+    assert f"a `seedlm4r` lane {figures['lane:seedlm4r']['luts']}." in text
+    whole = figures["all:seedlm4r"]
+    sentence = f"16 lanes of `seedlm4r`: {whole['luts']:,} LUTs, {whole['dsps']} DSP48E1, {whole['levels']} LUT levels"
+    assert sentence in prose("README.md")
