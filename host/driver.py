@@ -120,7 +120,8 @@ class Accelerator:
         self.timeout = timeout
         self.config = check_identity(self._read, config)
         self._memory = self._allocator(memory)
-        self._control = register("CONTROL").unpack(0)
+        self._control = register("CONTROL").unpack(0)  # as wanted
+        self._control_word: int | None = None  # as written; None: not known
         self._attach()
         self.watchdog = watchdog
 
@@ -146,7 +147,7 @@ class Accelerator:
 
     def _attach(self) -> None:
         """Bring the accelerator to rest, whatever state it is in."""
-        self._write("CONTROL", 0)  # not paused
+        self._set_control(pause=0)
         self._clear_interrupts()
         status = self.status()
         self._forget()
@@ -192,10 +193,12 @@ class Accelerator:
 
     def _set_control(self, **values: int) -> None:
         """Change bits of CONTROL."""
-        new = {**self._control, **values}
-        if new != self._control:
-            self._write("CONTROL", register("CONTROL").pack(new))
-            self._control = new
+        self._control |= values
+        word = register("CONTROL").pack(self._control)
+        if word != self._control_word:
+            self._control_word = None  # an interrupted write may have been one or not
+            self._write("CONTROL", word)
+            self._control_word = word
 
     def status(self) -> dict[str, int]:
         """The fields of the STATUS register."""
@@ -526,8 +529,8 @@ class Accelerator:
 
         At most ``config.queue_depth`` products can be submitted inside.
         """
-        self._set_control(pause=1)
         try:
+            self._set_control(pause=1)
             yield
         finally:
             self._set_control(pause=0)
