@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,30 +19,17 @@ from seedlm.golden.images import activation_image, scale_image, weight_image
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
 from seedlm.hdl.registers import ID, ErrorCode, configuration_words, register
+from seedlm.host.regions import PAGE, Allocator, ProductRegions
 
-__all__ = ["MANIFEST", "PAGE", "write_images"]
+__all__ = ["MANIFEST", "write_images"]
 
 MANIFEST = "manifest.json"
-PAGE = 4096  # regions start at multiples of it
-
-
-def _fill(values: np.ndarray, size: int) -> np.ndarray:
-    out = np.zeros(size, dtype=np.uint8)
-    raw = values.astype("<f4", copy=False).view(np.uint8)
-    out[: raw.size] = raw
-    return out
 
 
 def write_images(
-    out: Path | str,
-    config: Config,
-    matrix: PackedMatrix,
-    x: np.ndarray,
-    *,
-    scale: float | None = None,
-    base: int = 0,
+    out: Path | str, config: Config, matrix: PackedMatrix, x: np.ndarray, *, scale: float | None = None, base: int = 0,
     name: str = "",
-) -> dict:
+) -> dict:  # fmt: skip
     """Write the memory images of one product, what it must give, and a manifest to `out` (made if missing).
 
     ``weights.bin``, ``activations.bin`` and, with row scales, ``scales.bin`` go to the addresses of the manifest; after
@@ -76,73 +64,85 @@ def write_images(
     """
     out = Path(out)
     rows, cols = matrix.shape
-    if rows > config.max_rows or cols > config.max_cols:
-        raise SeedLMError(f"this build takes up to {config.max_rows} x {config.max_cols} weights, not {rows} x {cols}")
-    if base < 0 or base % PAGE:
-        raise SeedLMError(f"the base address must be a multiple of {PAGE}, not {base:#x}")
-    y = product(matrix, x, scale)
-    images = {"weights": weight_image(config, matrix)}
-    if config.codec.row_scales:
-        images["scales"] = scale_image(config, matrix.scales)
-    images["activations"] = activation_image(config, x)
-    images["results"] = _fill(y, config.result_beats(rows) * config.beat_bytes)
-
-    regions, address = {}, base
-    for region, data in images.items():
-        # Results are compared: what the last beat holds behind the last row is not defined.
-        data = data[: 4 * rows] if region == "results" else data
-        regions[region] = {
-            "file": "expected.bin" if region == "results" else f"{region}.bin",
-            "address": f"{address:#x}",
-            "bytes": data.size,
-            "crc32": f"{zlib.crc32(data):08x}",
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        images[region] = data
-        address += -(-data.size // PAGE) * PAGE
-    if address > 1 << config.addr_bits:
-        raise SeedLMError(f"the regions end at {address:#x}, above the {config.addr_bits} address bits of this build")
-
-    factor = np.float32(1)
-    if not config.codec.row_scales:
-        factor = matrix.scale if scale is None else np.float32(scale)
-    writes = []
-
-    def write(target: str, value: int) -> None:
-        writes.append({"name": target, "offset": f"{register(target).offset:#05x}", "value": f"{value:#010x}"})
-
-    for region in ("weights", "activations", "results", "scales"):
-        start = int(regions[region]["address"], 16) if region in regions else 0
-        write(f"{region.upper()}_LO", start & 0xFFFFFFFF)
-        write(f"{region.upper()}_HI", start >> 32)
-    write("ROWS", rows)
-    write("COLS", cols)
-    write("SCALE", int(factor.view(np.uint32)))
-    write("FLAGS", 0)
-    write("SUBMIT", 1)
-
-    code = ErrorCode.NONE if finite(x) else ErrorCode.NONFINITE
+    regions = _place(config, rows, cols, base)
+    images = _images(config, matrix, x, scale)
     manifest = {
         "tensor": name,
         "rows": rows,
         "cols": cols,
         "codec": asdict(config.codec),
         "config": {key: value for key, value in asdict(config).items() if key != "codec"},
-        "regions": regions,
-        "check": [
-            {"name": key, "offset": f"{register(key).offset:#05x}", "value": f"{value:#010x}"}
-            for key, value in {"ID": ID, **configuration_words(config)}.items()
-        ],
-        "registers": writes,
-        "expect": {
-            "poll": {"name": "COMPLETED", "offset": f"{register('COMPLETED').offset:#05x}", "until": "grown by 1"},
-            "error": {"name": "ERROR", "offset": f"{register('ERROR').offset:#05x}", "value": f"{code:#010x}",
-                      "meaning": code.doc},
-        },
-    }  # fmt: skip
+        "regions": {region: _entry(region, getattr(regions, region), data) for region, data in images.items()},
+        "check": _registers({"ID": ID, **configuration_words(config)}),
+        "registers": _registers(regions.words(scale=_factor(config, matrix, scale)) | {"SUBMIT": 1}),
+        "expect": _expect(ErrorCode.NONE if finite(x) else ErrorCode.NONFINITE),
+    }
     out.mkdir(parents=True, exist_ok=True)
     for region, data in images.items():
-        write_if_changed(out / regions[region]["file"], data.tobytes())
+        write_if_changed(out / _file(region), data.tobytes())
     # Last: a manifest is there only with all that it names.
     write_if_changed(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def _place(config: Config, rows: int, cols: int, base: int) -> ProductRegions:
+    """The regions of a product from address `base` on."""
+    if rows > config.max_rows or cols > config.max_cols:
+        raise SeedLMError(f"this build takes up to {config.max_rows} x {config.max_cols} weights, not {rows} x {cols}")
+    if base < 0 or base % PAGE:
+        raise SeedLMError(f"the base address must be a multiple of {PAGE}, not {base:#x}")
+    allocate = Allocator(base, 1 << 65)
+    regions = ProductRegions.place(config, rows, cols, allocate)
+    end, bits = allocate.next, config.addr_bits
+    if end > 1 << bits:
+        raise SeedLMError(f"the regions end at {end:#x}, above the {bits} address bits of this build")
+    return regions
+
+
+def _images(config: Config, matrix: PackedMatrix, x: np.ndarray, scale: float | None) -> dict[str, np.ndarray]:
+    """Contents of the regions, uint8, in the order in which they are placed; of the results what must come out."""
+    y = product(matrix, x, scale)
+    images = {"weights": weight_image(config, matrix)}
+    if config.row_scales:
+        images["scales"] = scale_image(config, matrix.scales)
+    images["activations"] = activation_image(config, x)
+    # Results are compared: what the last beat holds behind the last row is not defined.
+    images["results"] = y.astype("<f4", copy=False).view(np.uint8)
+    return images
+
+
+def _factor(config: Config, matrix: PackedMatrix, scale: float | None) -> np.float32:
+    """The product's scale as the register takes it."""
+    if config.row_scales:
+        return np.float32(1)
+    return matrix.scale if scale is None else np.float32(scale)
+
+
+def _file(region: str) -> str:
+    return "expected.bin" if region == "results" else f"{region}.bin"
+
+
+def _entry(region: str, address: int, data: np.ndarray) -> dict:
+    return {
+        "file": _file(region),
+        "address": f"{address:#x}",
+        "bytes": data.size,
+        "crc32": f"{zlib.crc32(data):08x}",
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _registers(values: Mapping[str, int]) -> list[dict[str, str]]:
+    """Registers with their offsets and values, in order."""
+    return [
+        {"name": name, "offset": f"{register(name).offset:#05x}", "value": f"{value:#010x}"}
+        for name, value in values.items()
+    ]
+
+
+def _expect(code: ErrorCode) -> dict:
+    """How the product ends."""
+    return {
+        "poll": {"name": "COMPLETED", "offset": f"{register('COMPLETED').offset:#05x}", "until": "grown by 1"},
+        "error": {**_registers({"ERROR": code})[0], "meaning": code.doc},
+    }

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from seedlm.build.export import NAME, describe
 from seedlm.build.outputs import write_if_changed
-from seedlm.build.parts import DEFAULT_PART, part
+from seedlm.build.parts import DEFAULT_PART, Part, part
 from seedlm.build.rewrite import modules
 from seedlm.build.templates import SCRIPTS, fill, tcl_settings
 from seedlm.build.verilog import TOP, accelerator_verilog
@@ -197,6 +197,22 @@ def _manifest(out: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
+def _project(out: Path, description: dict, *, changed: bool) -> Project:
+    """The project that a manifest describes."""
+    return Project(
+        out=out,
+        flow=description["flow"],
+        script=description["script"],
+        part=description["part"],
+        period_ns=float(description["period_ns"]),
+        board=description["board"],
+        version=description["vivado"],
+        files=tuple(sorted([MANIFEST, *description["sha256"]])),
+        changed=changed,
+        fill_in=tuple(description["to_fill_in"]),
+    )
+
+
 def read_project(flow: str, out: Path | str) -> Project:
     """The project of `flow` that is in `out`; nothing is written.
 
@@ -206,20 +222,8 @@ def read_project(flow: str, out: Path | str) -> Project:
         There is none, or one of another flow.
     """
     out = Path(out)
-    found = _manifest(out)
     try:
-        project = Project(
-            out=out,
-            flow=found["flow"],
-            script=found["script"],
-            part=found["part"],
-            period_ns=float(found["period_ns"]),
-            board=found["board"],
-            version=found["vivado"],
-            files=tuple(sorted([MANIFEST, *found["sha256"]])),
-            changed=False,
-            fill_in=tuple(found["to_fill_in"]),
-        )
+        project = _project(out, _manifest(out), changed=False)
     except (KeyError, TypeError, ValueError):
         raise SeedLMError(f"{out}: holds no project: no readable {MANIFEST}") from None
     if project.flow != flow:
@@ -234,15 +238,9 @@ def reports_are_old(project: Project) -> bool:
 
 
 def write_project(
-    flow: str,
-    config: Config,
-    out: Path | str,
-    *,
-    part_name: str | None = None,
-    period_ns: float | None = None,
-    board: str | None = None,
-    version: str = VERSION,
-) -> Project:
+    flow: str, config: Config, out: Path | str, *, part_name: str | None = None, period_ns: float | None = None,
+    board: str | None = None, version: str = VERSION,
+) -> Project:  # fmt: skip
     """Write everything that a flow needs to `out` (made if missing).
 
     Parameters
@@ -273,54 +271,19 @@ def write_project(
         raise SeedLMError(f"unknown flow {flow!r}: expected {', '.join(FLOWS)}")
     if re.fullmatch(r"\d{4}\.\d+(\.\d+)?", version) is None:
         raise SeedLMError(f"not a version of Vivado: {version!r}, expected one such as {VERSION}")
-    settings: dict[str, object] = {"vivado_version": version, "verilog": f"{NAME}.v", "top": TOP}
-    texts: dict[str, str] = {}
-    chosen = None
-    if flow == "system":
-        chosen = _board(board, part_name)
-        device, clock = chosen.part(), chosen.ddr3.user_period_ns
-        if period_ns is not None and abs(period_ns - clock) > 1e-3:
-            raise SeedLMError(f"the memory of board {chosen.__name__} gives a clock of {clock:g} ns, not {period_ns:g}")
-        if config.bus_bits != 512:
-            raise SeedLMError(f"the system flow needs a memory bus of 512 bits, not {config.bus_bits}")
-        if (chosen.ddr3.bytes or 0) > 1 << config.addr_bits:
-            raise SeedLMError(f"{config.addr_bits} address bits do not reach all of the board's memory")
-        more, texts = _system(chosen)
-        settings |= more
-    else:
-        if board is not None:
-            raise SeedLMError(f"the flow {flow} needs no board")
-        device, clock = part(part_name or DEFAULT_PART), period_ns or DEFAULT_PERIOD_NS
-    if not 1 <= clock <= 1000:
-        raise SeedLMError(f"the period must be 1 to 1000 ns, not {clock:g}")
-    settings |= {"part": device.name, "jobs": JOBS}
+    target = _target(flow, config, part_name, period_ns, board)
+    if (out / MANIFEST).is_file() and (there := _manifest(out).get("flow", "unknown")) != flow:
+        raise SeedLMError(f"{out}: holds a project of the flow {there}: choose another directory for {flow}")
 
-    if (out / MANIFEST).is_file():
-        there = _manifest(out).get("flow", "unknown")
-        if there != flow:
-            raise SeedLMError(f"{out}: holds a project of the flow {there}: choose another directory for {flow}")
-
-    verilog = accelerator_verilog(config)
-    if flow == "ooc":
-        texts["core.xdc"] = _core_constraints("core.xdc", device.name, clock)
-    else:
-        settings |= _ip_settings(config, verilog)
-        texts["core_ooc.xdc"] = _core_constraints("core_ooc.xdc", device.name, clock)
-
-    texts |= {
-        "settings.tcl": tcl_settings(settings),
-        f"{NAME}.v": verilog,
-        f"{NAME}.json": json.dumps(describe(config, verilog), indent=2) + "\n",
-    }
-    texts |= {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in _SCRIPT_FILES[flow]}
+    texts = _texts(flow, config, target, version)
     description = {
         "flow": flow,
         "script": f"{flow}.tcl",
         "vivado": version,
-        "part": device.name,
-        "period_ns": clock,
-        "board": None if chosen is None else chosen.title,
-        "to_fill_in": [] if chosen is None else chosen.to_fill_in(),
+        "part": target.part.name,
+        "period_ns": target.period_ns,
+        "board": None if target.board is None else target.board.title,
+        "to_fill_in": [] if target.board is None else target.board.to_fill_in(),
         "sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(texts.items())},
     }
     texts[MANIFEST] = json.dumps(description, indent=2) + "\n"
@@ -329,18 +292,63 @@ def write_project(
         raise SeedLMError(f"{out}: is not a directory")
     out.mkdir(parents=True, exist_ok=True)
     changed = [write_if_changed(out / name, text) for name, text in texts.items()]
-    return Project(
-        out=out,
-        flow=flow,
-        script=f"{flow}.tcl",
-        part=device.name,
-        period_ns=clock,
-        board=description["board"],
-        version=version,
-        files=tuple(sorted(texts)),
-        changed=any(changed),
-        fill_in=tuple(description["to_fill_in"]),
-    )
+    return _project(out, description, changed=any(changed))
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a flow builds for; `board` of the ``system`` flow."""
+
+    part: Part
+    period_ns: float
+    board: type | None = None
+
+
+def _target(
+    flow: str, config: Config, part_name: str | None, period_ns: float | None, board: str | None
+) -> _Target:  # fmt: skip
+    if flow == "system":
+        target = _board_target(config, part_name, period_ns, board)
+    elif board is not None:
+        raise SeedLMError(f"the flow {flow} needs no board")
+    else:
+        target = _Target(part(part_name or DEFAULT_PART), period_ns or DEFAULT_PERIOD_NS)
+    if not 1 <= target.period_ns <= 1000:
+        raise SeedLMError(f"the period must be 1 to 1000 ns, not {target.period_ns:g}")
+    return target
+
+
+def _board_target(config: Config, part_name: str | None, period_ns: float | None, board: str | None) -> _Target:
+    chosen = _board(board, part_name)
+    clock = chosen.ddr3.user_period_ns
+    if period_ns is not None and abs(period_ns - clock) > 1e-3:
+        raise SeedLMError(f"the memory of board {chosen.__name__} gives a clock of {clock:g} ns, not {period_ns:g}")
+    if config.bus_bits != 512:
+        raise SeedLMError(f"the system flow needs a memory bus of 512 bits, not {config.bus_bits}")
+    if (chosen.ddr3.bytes or 0) > 1 << config.addr_bits:
+        raise SeedLMError(f"{config.addr_bits} address bits do not reach all of the board's memory")
+    return _Target(chosen.part(), clock, chosen)
+
+
+def _texts(flow: str, config: Config, target: _Target, version: str) -> dict[str, str]:
+    """The files of a project but its manifest: name to contents."""
+    verilog = accelerator_verilog(config)
+    settings: dict[str, object] = {"vivado_version": version, "verilog": f"{NAME}.v", "top": TOP}
+    texts: dict[str, str] = {}
+    if target.board is not None:
+        more, texts = _system(target.board)
+        settings |= more
+    settings |= {"part": target.part.name, "jobs": JOBS}
+    if flow != "ooc":
+        settings |= _ip_settings(config, verilog)
+    constraints = "core.xdc" if flow == "ooc" else "core_ooc.xdc"
+    texts |= {
+        constraints: _core_constraints(constraints, target.part.name, target.period_ns),
+        "settings.tcl": tcl_settings(settings),
+        f"{NAME}.v": verilog,
+        f"{NAME}.json": json.dumps(describe(config, verilog), indent=2) + "\n",
+    }
+    return texts | {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in _SCRIPT_FILES[flow]}
 
 
 # --- running ---------------------------------------------------------------------------------------

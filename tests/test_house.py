@@ -20,7 +20,7 @@ FOLDERS = ("seedlm", "build", "sim", "host", "encoder", "hdl", "golden")
 MAY_IMPORT = {
     "seedlm": {"build", "sim", "host", "encoder", "hdl", "golden"},
     "sim": {"build", "host", "hdl", "golden"},
-    "build": {"hdl", "golden"},
+    "build": {"hdl", "golden", "host.regions"},
     "host": {"hdl.registers", "golden"},
     "encoder": {"golden"},
     "hdl": {"golden"},
@@ -33,8 +33,6 @@ MISPLACED_IMPORTS = {"sim/timing.py seedlm.console"}
 LONGEST_FUNCTION = 59
 TABLES = {"hdl/registers.py _table"}  # a list of entries, one below the other
 LONG_FUNCTIONS = {
-    "build/bringup.py write_images",
-    "build/vivado.py write_project",
     "encoder/cluster.py encode_on_dask",
     "encoder/seed/kernels.py search",
     "hdl/activation_buffer.py ActivationBuffer.elaborate",
