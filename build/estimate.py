@@ -12,7 +12,7 @@ from seedlm.build.netlist import Counts, CriticalPath, DspUse, Netlist, unit
 from seedlm.build.verilog import verilog_text
 from seedlm.golden.build import Config
 from seedlm.hdl.collector import tag_layout
-from seedlm.hdl.mac import Lane
+from seedlm.hdl.lane import Lane
 from seedlm.hdl.rounding import Fp32Rounding
 from seedlm.hdl.top import SeedLMAccelerator
 

@@ -18,7 +18,15 @@ def register(
 
 
 def delay(m: Module, value: ValueLike, cycles: int, name: str, *, reset_less: bool = True) -> Value:
-    """`value` `cycles` clocks later (0: itself). Without reset (the default) it can become a shift register LUT."""
+    """`value` `cycles` clocks later (0: itself). Without reset (the default) it can become a shift register LUT.
+
+    Raises
+    ------
+    ValueError
+        `cycles` is negative: what is wanted lies in the past.
+    """
+    if cycles < 0:
+        raise ValueError(f"{name} cannot be delayed by {cycles} clocks")
     out = Value.cast(value)
     for n in range(cycles):
         out = register(m, out, f"{name}_d{n + 1}", reset_less=reset_less)

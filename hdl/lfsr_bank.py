@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from seedlm.golden.build import Codec
+from seedlm.golden.codecs.seed import SeedCodec
 from seedlm.golden.lfsr import sequence_masks
 
 __all__ = ["LfsrBank"]
@@ -32,7 +32,7 @@ class LfsrBank(wiring.Component):
 
     Parameters
     ----------
-    codec : Codec
+    codec : SeedCodec
     inverted : sequence of int, optional
         Numbers of bits that are wanted inverted too. None by default.
 
@@ -48,7 +48,7 @@ class LfsrBank(wiring.Component):
 
     latency = 1
 
-    def __init__(self, *, codec: Codec, inverted: Sequence[int] = ()):
+    def __init__(self, *, codec: SeedCodec, inverted: Sequence[int] = ()):
         self.codec = codec
         self.length = codec.K + codec.C * codec.P
         self._inverted = list(inverted)

@@ -8,8 +8,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from seedlm.golden.build import Codec, signed_bits
-from seedlm.golden.codecs.seed import COEFFICIENT_BITS
+from seedlm.golden.codecs._base import signed_bits
+from seedlm.golden.codecs.seed import COEFFICIENT_BITS, SeedCodec
 from seedlm.hdl.delay import delay, register
 from seedlm.hdl.shifter import choose, sign_extend
 
@@ -67,7 +67,7 @@ class Reconstruction(wiring.Component):
         N_0 .. N_(C-1).
     """
 
-    def __init__(self, *, codec: Codec):
+    def __init__(self, *, codec: SeedCodec):
         self.codec = codec
         self.weight_bits = signed_bits(codec.weight_max)
         super().__init__(
@@ -179,8 +179,8 @@ class Reconstruction(wiring.Component):
         # other is chosen in the LUTs of the sums (b). Yosys goes by the low ones' names; the reverse costs 80 LUTs.
         split = max(P - 3, 0)
         low_a, low_b = choose(below[:split], tables.low_a), choose(below[split:], tables.low_b)
-        low_a, low_b = self._signed(m, low_a, f"low_given{c}"), self._signed(m, low_b, f"low_chosen{c}")
-        high_a = self._signed(m, Cat(Const(0, 2), turn) ^ s.replicate(2 + len(turn)), f"high_given{c}")
+        low_a, low_b = self._signed(m, low_a, f"low_beside{c}"), self._signed(m, low_b, f"low_chosen{c}")
+        high_a = self._signed(m, Cat(Const(0, 2), turn) ^ s.replicate(2 + len(turn)), f"high_beside{c}")
         high_b = self._signed(m, pair.as_unsigned() ^ ~s.replicate(len(pair)), f"high_chosen{c}")
         if max(len(low_a), len(low_b)) > unit:  # short registers
             return ((high_a + high_b + 1) << unit) + low_a + low_b

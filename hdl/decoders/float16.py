@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
 
+from seedlm.hdl.decoders._base import WeightDecoder
 from seedlm.hdl.delay import delay
 
-__all__ = ["Fp16Weights"]
+__all__ = ["DECODER", "Float16Decoder"]
 
 
-class Fp16Weights(wiring.Component):
-    """The baseline's counterpart of `Reconstruction`: weight = M * 2^z, M an integer.
+class Float16Decoder(WeightDecoder):
+    """Weight = M * 2^z with an integer M; the shift of a column is z + 24, 0 to 30.
 
     A binary16 number with exponent field f has z = max(f, 1) - 25. The field 31 (infinities, NaN)
     never comes from a checked file; here it is one more exponent, so that nothing can overflow.
-
-    Latency is `latency` clocks, throughput one word per clock. No flow control.
-
-    Members
-    -------
-    word : In(32)
-        Two weights, the lower column in the low half.
-    weights : Out(2 x signed(12))
-        M.
-    exponents : Out(2 x 5)
-        z + 24, 0..30.
     """
 
     # Stages 1 and 2 hold the word: the activation buffer answers three clocks after its address.
     latency = 3
-    exponent_max = 30
+    columns = 2
+    weight_bits = 12
+    max_shift = 30
+    shift_per_column = True
 
-    def __init__(self):
-        super().__init__(
-            {
-                "word": In(32),
-                "weights": Out(data.ArrayLayout(signed(12), 2)),
-                "exponents": Out(data.ArrayLayout(5, 2)),
-            }
-        )
-
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         word = delay(m, self.word, self.latency - 1, "word")
         for n in range(2):
@@ -56,5 +38,8 @@ class Fp16Weights(wiring.Component):
                 weight.eq(Mux(negative, -magnitude, magnitude)),
                 exponent.eq(Mux(field.any(), field - 1, 0)),
             ]
-            m.d.comb += [self.weights[n].eq(weight), self.exponents[n].eq(exponent)]
+            m.d.comb += [self.weights[n].eq(weight), self.shift[n].eq(exponent)]
         return m
+
+
+DECODER = Float16Decoder

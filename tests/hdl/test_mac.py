@@ -14,11 +14,16 @@ from cocotb.triggers import RisingEdge
 
 from seedlm.build.rewrite import modules
 from seedlm.build.verilog import verilog_text
-from seedlm.golden.build import Config, codec
-from seedlm.golden.codecs.seed import unpack, weights_int
-from seedlm.hdl import mac
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS, codec
+from seedlm.hdl import decoders, mac
 from seedlm.hdl.delay import delay
+from seedlm.hdl.lane import Lane
 from seedlm.hdl.mac import MacArray
+from tests.families import CODECS as FAMILY_CODECS
+from tests.families import family_tests
+from tests.hdl import dummy_families
+from tests.hdl.dummy_families import dummy
 from tests.hdl.netlists import instance, netlist_verilog
 from tests.testbench.runner import run_testbench
 from tests.testbench.streams import rng, start
@@ -26,11 +31,11 @@ from tests.testbench.streams import rng, start
 ACTIVATION_LATENCY = 2
 
 
-class NetlistLane(mac.Lane):
+class NetlistLane(Lane):
     """A lane as Yosys has made it of LUTs, registers and DSP48E1s."""
 
     def elaborate(self, platform):
-        self._weights._MustUse__used = True  # nobody misses the parts it would have
+        self.decoder._MustUse__used = True  # nobody misses the parts it would have
         return instance(self, "Lane")
 
 
@@ -51,7 +56,7 @@ class Bench(wiring.Component):
     @property
     def operand_delay(self):
         """Clocks from the issue until the array wants the activations."""
-        return self.array._lanes[0].weight_latency
+        return self.array.read_delay + ACTIVATION_LATENCY
 
     def elaborate(self, platform):
         m = Module()
@@ -77,90 +82,123 @@ class Bench(wiring.Component):
         return self.array.latency + (self.config.lanes - 1) + (self.config.acc_segments - 1)
 
 
-def config_from_environment():
-    name, lanes, segment_bits = json.loads(os.environ["MAC"])
-    return Config(codec=codec(name), lanes=lanes, segment_bits=segment_bits)
+def config_from(values):
+    name, lanes, segment_bits = values
+    return Config(codec=dummy(name) or codec(name), lanes=lanes, segment_bits=segment_bits)
 
 
-def step_terms(config, words):
-    """Per lane: the integer weights of a step and the shift that each column brings."""
-    c = config.codec
-    if c.is_fp16:
-        halves = np.array([[w & 0xFFFF, w >> 16] for w in words])
-        field, fraction = halves >> 10 & 31, halves & 1023
-        magnitude = fraction + (field > 0) * 1024
-        return np.where(halves >> 15, -magnitude, magnitude), np.maximum(field, 1) - 1
-    _, e, _ = unpack(c, np.array(words, dtype=np.uint64))
-    return weights_int(c, np.array(words, dtype=np.uint64)), np.repeat((e - c.exponent_min)[:, None], c.C, axis=1)
+class Rows:
+    """The rows of a row group: random words with corner words among them."""
+
+    def __init__(self, config, steps, generator):
+        kind, cols = config.codec, steps * config.codec.step_columns
+        numbers = np.random.default_rng(generator.getrandbits(32))
+        words = kind.random_words(config.lanes, cols, numbers)
+        try:
+            family = family_tests(kind)
+        except KeyError:
+            family = dummy_families
+        else:
+            corners = numbers.choice(family.corner_words(kind), words.shape)
+            words = np.where(numbers.random(words.shape) < 0.25, corners, words)
+        self._bits = kind.word_bits
+        self._rows = [int.from_bytes(row.tobytes(), "little") for row in kind.words_to_rows(words, cols)]
+        terms = [family.terms(kind, [int(word) for word in row]) for row in words]
+        self._terms = [[row[n : n + kind.step_columns] for n in range(0, cols, kind.step_columns)] for row in terms]
+
+    def step(self, n):
+        """Raw bits of step n, lane 0 in the low ones."""
+        words = [row >> n * self._bits & (1 << self._bits) - 1 for row in self._rows]
+        return sum(word << i * self._bits for i, word in enumerate(words))
+
+    def sums(self, n, mantissas, exponent):
+        """What step n adds to each row."""
+        return [
+            sum(weight * m << shift + exponent for (weight, shift), m in zip(row[n], mantissas, strict=True))
+            for row in self._terms
+        ]
 
 
 @cocotb.test()
 async def sums(dut):
-    config = config_from_environment()
-    c, bench = config.codec, Bench(config_from_environment())
+    values = json.loads(os.environ["MAC"])
+    config, latency = config_from(values[:3]), values[3]
+    c = config.codec
+    unused = c.fraction_bits - c.acc_fraction_bits  # places of the exact product that hardware has not
     generator = rng("mac")
     clk = await start(dut, valid=0, first=0)
-    extremes = [(1 << c.word_bits) - 1, 0]
     expected, checks, clock = [0] * config.lanes, {}, 0
     lengths = [1, 1, 2, 1, 3, 40, 1] + [generator.randint(1, 12) for _ in range(30)]
-    plan = [(n == 0, n == length - 1) for length in lengths for n in range(length)]
+    plan = [(n, n == length - 1, length) for length in lengths for n in range(length)]
+    rows = None
     while plan or clock <= max(checks):
         issue = bool(plan) and generator.random() > 0.15
         dut.valid.value = int(issue)
         if issue:
-            first, last = plan.pop(0)
-            words = [generator.choice([generator.getrandbits(c.word_bits)] * 6 + extremes) for _ in range(config.lanes)]
+            n, last, length = plan.pop(0)
+            if n == 0:
+                rows, expected = Rows(config, length, generator), [0] * config.lanes
             m = [generator.choice([generator.randint(-(1 << 17) + 1, (1 << 17) - 1), (1 << 17) - 1, -(1 << 17) + 1, 0])
                  for _ in range(c.step_columns)]  # fmt: skip
             exponent = generator.choice([0, 29, generator.randint(0, 29)])
-            dut.first.value = int(first)
-            dut.step.value = sum(w << i * c.word_bits for i, w in enumerate(words))
-            dut.mantissas.value = sum((v & 0x3FFFF) << 18 * n for n, v in enumerate(m))
+            dut.first.value = int(n == 0)
+            dut.step.value = rows.step(n)
+            dut.mantissas.value = sum((v & 0x3FFFF) << 18 * k for k, v in enumerate(m))
             dut.exponent.value = exponent
-            weights, shifts = step_terms(config, words)
-            for i in range(config.lanes):
-                term = sum(int(w) * v << int(s) + exponent for w, v, s in zip(weights[i], m, shifts[i], strict=True))
-                expected[i] = term if first else expected[i] + term
+            expected = [a + b for a, b in zip(expected, rows.sums(n, m, exponent), strict=True)]
             if last:
-                checks[clock + bench.latency] = list(expected)
+                checks[clock + latency] = expected
+        else:
+            dut.step.value = generator.getrandbits(config.step_bits)
         await RisingEdge(clk)
         if clock in checks:
             got = int(dut.sums.value)
             for i, value in enumerate(checks[clock]):
+                assert value % (1 << unused) == 0
                 part = got >> i * config.acc_bits & (1 << config.acc_bits) - 1
-                assert part == value & (1 << config.acc_bits) - 1, f"row group due at {clock}, lane {i}"
+                assert part == (value >> unused) & (1 << config.acc_bits) - 1, f"row group due at {clock}, lane {i}"
         clock += 1
     assert len(checks) == len(lengths)
 
 
-@pytest.mark.parametrize(
-    ("name", "lanes", "segment_bits"),
-    [("seedlm4", 3, 34), ("seedlm3", 2, 34), ("seedlm4r", 2, 20), ("seedlm3r", 2, 48), ("fp16", 3, 34), ("fp16", 1, 11),
-     ("c8p4k16b4", 1, 34), ("c8p3k20b0", 2, 34), ("c4p2k8b1", 2, 34), ("c1p1k2b2", 1, 34)],
-)  # fmt: skip
-def test_mac_array(name, lanes, segment_bits):
-    config = Config(codec=codec(name), lanes=lanes, segment_bits=segment_bits)
-    run_testbench(Bench(config), __name__, name="mac", env={"MAC": json.dumps([name, lanes, segment_bits])})
+def run(name, lanes, segment_bits, **options):
+    bench = Bench(config_from([name, lanes, segment_bits]))
+    values = [name, lanes, segment_bits, bench.latency]
+    run_testbench(bench, __name__, name="mac", env={"MAC": json.dumps(values)}, **options)
 
 
 SLOW = pytest.mark.slow
+MORE = [
+    ("seedlm4", 1, 34), ("seedlm4r", 2, 20), ("seedlm3r", 2, 48), ("fp16", 1, 11), ("int8", 1, 11),
+    ("c4p2k8b1", 2, 34), ("c1p1k2b2", 1, 34),
+]  # fmt: skip
+FAMILIES = [pytest.param(c.name, 3, 34, marks=() if c.name in CODECS else SLOW) for c in FAMILY_CODECS]
+# State, two parts of a word, decoders faster and slower than the activations; shifts for 1, 3 and 4 columns.
+DUMMIES = [(name, 3, 34) for name in ("delayed1", "delayed2", "delayed30", "shifted1", "shifted3", "shifted4")]
 
 
-@pytest.mark.parametrize(
-    "name", ["seedlm4", *(pytest.param(name, marks=SLOW) for name in ("seedlm4r", "seedlm3", "seedlm3r", "fp16"))]
-)
+@pytest.mark.parametrize(("name", "lanes", "segment_bits"), FAMILIES + MORE)
+def test_mac_array(name, lanes, segment_bits):
+    run(name, lanes, segment_bits)
+
+
+@pytest.mark.parametrize(("name", "lanes", "segment_bits"), DUMMIES)
+def test_any_decoder(name, lanes, segment_bits, monkeypatch):
+    monkeypatch.setattr(decoders, "DECODERS", dict(decoders.DECODERS))
+    dummy_families.enter()
+    run(name, lanes, segment_bits)
+
+
+@pytest.mark.parametrize("name", [name if name == "seedlm4" else pytest.param(name, marks=SLOW) for name in CODECS])
 def test_netlist_of_a_lane(name, monkeypatch):
     """The netlist that `seedlm estimate` counts computes what the hardware's description does."""
     config = Config(codec=codec(name), lanes=2)
     files = netlist_verilog("lane", config)
     monkeypatch.setattr(mac, "Lane", NetlistLane)
-    run_testbench(
-        Bench(config), __name__, name="mac", env={"MAC": json.dumps([name, 2, config.segment_bits])},
-        extra_verilog=files,
-    )  # fmt: skip
+    run(name, 2, config.segment_bits, extra_verilog=files)
 
 
-@pytest.mark.parametrize("name", ["seedlm4", "seedlm4r", "fp16"])
+@pytest.mark.parametrize("name", ["seedlm4", "seedlm4r", "fp16", "int8"])
 def test_lanes_are_one_module(name):
     """A port that is put together outside becomes several, named anew for every lane: simulation slows down."""
     text = verilog_text(MacArray(config=Config(codec=codec(name)), position_bits=1, activation_latency=2), "mac_array")

@@ -1,0 +1,108 @@
+"""Weight decoders: every family has one, each against all its words, and what a lane refuses."""
+
+import cocotb
+import numpy as np
+import pytest
+
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS, FAMILIES, codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.hdl import decoders
+from seedlm.hdl.decoders import DECODERS, weight_decoder
+from seedlm.hdl.decoders._base import MAX_LATENCY, WordPart
+from seedlm.hdl.decoders.float16 import Float16Decoder
+from seedlm.hdl.decoders.integer import IntegerDecoder
+from seedlm.hdl.lane import Lane
+from tests.hdl.fixed_latency import check
+from tests.testbench.runner import run_testbench
+from tests.testbench.streams import rng
+
+
+def test_every_family_has_a_decoder():
+    assert set(DECODERS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("kind", CODECS.values(), ids=str)
+def test_a_decoder_fits_its_codec(kind):
+    decoder = weight_decoder(kind)
+    decoder._MustUse__used = True
+    assert isinstance(decoder, DECODERS[kind.family])
+    assert decoder.columns * decoder.weight_bits == len(decoder.weights.as_value())
+    assert hasattr(decoder, "shift") == (decoder.max_shift > 0)
+    assert sum(len(getattr(decoder, part.name)) for part in decoder.word_parts) == kind.word_bits
+
+
+def changed(**attributes):
+    return type("Changed", (IntegerDecoder,), attributes)
+
+
+def split(*parts):
+    return changed(latency=3, word_parts=tuple(WordPart(*part) for part in parts))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        (changed(latency=0), "must have a latency of 1 to 30 clocks, not 0"),
+        (changed(latency=MAX_LATENCY + 1), "must have a latency of 1 to 30 clocks, not 31"),
+        (changed(columns=2), "has columns = 2, the codec 4"),
+        (changed(weight_bits=9), "has weight_bits = 9, the codec 8"),
+        (changed(max_shift=3), "has max_shift = 3, the codec 0"),
+        (changed(shift_per_column=True), "has shift_per_column = True, the codec False"),
+        (split(("valid", slice(0, 32))), "cannot call a part of the word valid"),
+        (split(("word", slice(0, 31))), "takes 31 bits of a word of 32"),
+        (split(("a", slice(0, 16)), ("b", slice(15, 32))), "takes bits 15 to 32 as b, expected to begin at 16"),
+        (split(("a", slice(0, 16)), ("b", slice(17, 32))), "takes bits 17 to 32 as b, expected to begin at 16"),
+        (split(("a", slice(0, 16)), ("b", slice(16, 32), 3)), "wants b after 3 clocks, expected 0 to 2"),
+        (split(("a", slice(0, 16)), ("b", slice(16, 32), -1)), "wants b after -1 clocks, expected 0 to 2"),
+    ],
+)
+def test_what_a_lane_refuses(decoder, message, monkeypatch):
+    monkeypatch.setitem(decoders.DECODERS, "integer", decoder)
+    with pytest.raises(SeedLMError, match=f"the decoder of codec int8 {message}"):
+        Lane(config=Config(codec=codec("int8")))
+
+
+def test_a_family_without_decoder(monkeypatch):
+    monkeypatch.delitem(decoders.DECODERS, "integer")
+    with pytest.raises(SeedLMError, match="codec int8: there is no decoder for the family integer"):
+        Lane(config=Config(codec=codec("int8")))
+
+
+# --- binary16 ---------------------------------------------------------------------------------------
+def split_half(half):
+    """M and z + 24 of a binary16 pattern, from its value (fields 0 to 30) or by the same rule (field 31)."""
+    field = half >> 10 & 31
+    exponent = max(field, 1) - 1
+    if field == 31:
+        magnitude = half & 1023 | 1024
+    else:
+        magnitude = round(abs(float(np.uint16(half).view(np.float16))) * 2.0 ** (24 - exponent))
+    return (-magnitude if half >> 15 else magnitude), exponent
+
+
+@cocotb.test()
+async def every_half(dut):
+    items = []
+    for low in range(0x10000):
+        high = low * 40503 & 0xFFFF  # another order of all patterns
+        (m0, z0), (m1, z1) = split_half(low), split_half(high)
+        weights = m0 & 0xFFF | (m1 & 0xFFF) << 12
+        items.append(({"word": low | high << 16}, {"weights": weights, "shift": z0 | z1 << 5}))
+    await check(dut, Float16Decoder.latency, items)
+
+
+def test_float16():
+    run_testbench(Float16Decoder(codec=codec("fp16")), __name__, name="float16", testcase="every_half")
+
+
+# --- bytes ------------------------------------------------------------------------------------------
+@cocotb.test()
+async def every_byte(dut):
+    generator = rng("bytes")
+    words = [0x01010101 * n for n in range(256)] + [generator.getrandbits(32) for _ in range(256)]
+    await check(dut, IntegerDecoder.latency, [({"word": word}, {"weights": word}) for word in words])
+
+
+def test_integer():
+    run_testbench(IntegerDecoder(codec=codec("int8")), __name__, name="integer_decoder", testcase="every_byte")
