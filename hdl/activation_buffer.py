@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -12,7 +12,27 @@ from seedlm.hdl.delay import delay
 from seedlm.hdl.layouts import beat_layout, convert_job_layout
 from seedlm.hdl.shifter import choose
 
-__all__ = ["ActivationBuffer"]
+__all__ = ["ActivationBuffer", "address_bits", "read_latency"]
+
+
+def _steps_per_group(config: Config) -> int:
+    return config.group // config.codec.step_columns
+
+
+def _index_bits(config: Config) -> int:
+    """Bits of a group's number."""
+    return max(1, clog2(config.max_groups))
+
+
+def address_bits(config: Config) -> int:
+    """Width of `ActivationBuffer.address`: a step's number in its row, and the bank."""
+    return _index_bits(config) + clog2(_steps_per_group(config)) + 1
+
+
+def read_latency(config: Config) -> int:
+    """Clocks from the address to the mantissas: block RAM, output register, and where a group has several steps the
+    choice of this step's columns."""
+    return 2 + (_steps_per_group(config) > 1)
 
 
 class ActivationBuffer(wiring.Component):
@@ -23,7 +43,16 @@ class ActivationBuffer(wiring.Component):
     loading) next the current one; it is allowed while `available` is set. Group g of the current
     vector may be read once ``count > g``: reading may follow closely behind the loading.
 
+    Lanes whose decoder is slow still read a vector when the next one has become the current one (`read_delay`); its
+    bank is loaded anew only when they are through. The converter's own latency covers the usual delays.
+
     Latency from `address` to the output is `latency` clocks, throughput one group per clock.
+
+    Parameters
+    ----------
+    config : Config
+    read_delay : int
+        Clocks by which `address` follows the issue of its step (`MacArray.read_delay`).
 
     Members
     -------
@@ -32,7 +61,7 @@ class ActivationBuffer(wiring.Component):
     available : Out(1)
         The next vector has begun to load.
     advance : In(1)
-        Makes it the current one. Only while `available`.
+        Makes it the current one. Only while `available`, and after the issue of the last step of the vector before.
     count : Out
         Groups of the current vector that are there.
     nonfinite, error : Out(1)
@@ -42,18 +71,20 @@ class ActivationBuffer(wiring.Component):
         Where the current vector lies; goes before the step number in `address`.
     address : In
         ``Cat(step, bank)``: step number in its row (the group is the step divided by the steps per
-        group) and bank. May follow `advance` late: the converter begins later than the lanes end.
+        group) and bank.
     mantissas : Out(columns x signed(18))
         The columns of that step, all at the same clock.
     exponent : Out(5)
         E_g + 14.
     """
 
-    def __init__(self, *, config: Config):
+    def __init__(self, *, config: Config, read_delay: int) -> None:
         self.config = config
-        codec = config.codec
-        self._sub_bits = clog2(codec.steps_per_group)
-        self._index_bits = max(1, clog2(config.max_groups))
+        self._steps_per_group = _steps_per_group(config)
+        self._converter = ActivationConverter(config=config)
+        # `advance` comes a clock after the last issue at the earliest, so that the last read is `read_delay` - 1 clocks
+        # after it; the next job begins a clock after it, and its first group is written when it has been converted.
+        self._hold = max(0, read_delay - 1 - self._converter.latency)
         super().__init__(
             {
                 "job": In(stream.Signature(convert_job_layout(config))),
@@ -64,8 +95,8 @@ class ActivationBuffer(wiring.Component):
                 "nonfinite": Out(1),
                 "error": Out(1),
                 "bank": Out(1),
-                "address": In(self.step_bits + 1),
-                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), codec.step_columns)),
+                "address": In(address_bits(config)),
+                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), config.codec.step_columns)),
                 "exponent": Out(range(ACTIVATION_EXPONENT_MAX + 1)),
             }
         )
@@ -73,32 +104,57 @@ class ActivationBuffer(wiring.Component):
     @property
     def step_bits(self) -> int:
         """Bits of a step number in a row."""
-        return self._index_bits + self._sub_bits
+        return address_bits(self.config) - 1
 
     @property
     def latency(self) -> int:
-        """Clocks from `address` to `mantissas`: block RAM, output register, and for fp16 the choice of two columns."""
-        return 2 + (self._sub_bits > 0)
+        """Clocks from `address` to `mantissas`."""
+        return read_latency(self.config)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        codec = self.config.codec
-        m.submodules.converter = converter = ActivationConverter(config=self.config)
+        m.submodules.converter = converter = self._converter
         connect(m, converter.i, flipped(self.i))
 
-        entry = data.StructLayout({"mantissas": MANTISSA_BITS * codec.group, "exponent": 5})
-        store = memory.Memory(shape=entry, depth=2 << self._index_bits, init=[], attrs={"ram_style": "block"})
+        entry = data.StructLayout({"mantissas": MANTISSA_BITS * self.config.group, "exponent": 5})
+        depth = 2 << _index_bits(self.config)
+        store = memory.Memory(shape=entry, depth=depth, init=[], attrs={"ram_style": "block"})
         m.submodules.store = store
         write, read = store.write_port(), store.read_port()
 
-        # The banks: `current` is read, the other one is loaded.
+        current = self._begin_jobs(m)
+        bank = self._load(m, write)
+        self._describe(m, current, bank)
+
+        # Read stage 1: block RAM. Stage 2: its output register.
+        sub_bits = clog2(self._steps_per_group)
+        m.d.comb += [read.en.eq(1), read.addr.eq(self.address[sub_bits:])]
+        fetched = Signal(entry, reset_less=True)
+        m.d.sync += fetched.eq(read.data)
+        if self._steps_per_group > 1:
+            self._choose_columns(m, fetched)
+        else:
+            m.d.comb += [self.mantissas.as_value().eq(fetched.mantissas), self.exponent.eq(fetched.exponent)]
+        return m
+
+    def _begin_jobs(self, m: Module) -> Signal:
+        """Lets a job begin when the bank that is not read is free; the bank that is read."""
+        job = self._converter.job
         current = Signal()
         ahead = Signal()
         begin = Signal()
+        free: Value = ~ahead
+        if self._hold:
+            held = Signal(range(self._hold + 1))
+            with m.If(self.advance):
+                m.d.sync += held.eq(self._hold)
+            with m.Elif(held != 0):
+                m.d.sync += held.eq(held - 1)
+            free = free & (held == 0)
         m.d.comb += [
-            converter.job.payload.eq(self.job.payload),
-            converter.job.valid.eq(self.job.valid & ~ahead),
-            self.job.ready.eq(converter.job.ready & ~ahead),
+            job.payload.eq(self.job.payload),
+            job.valid.eq(self.job.valid & free),
+            self.job.ready.eq(job.ready & free),
             begin.eq(self.job.valid & self.job.ready),
             self.available.eq(ahead),
             self.bank.eq(current),
@@ -107,25 +163,37 @@ class ActivationBuffer(wiring.Component):
             m.d.sync += [current.eq(~current), ahead.eq(0)]
         with m.Elif(begin):
             m.d.sync += ahead.eq(1)
+        return current
 
-        # Loading. A vector still loading goes on in its bank after `advance`: the bank is fixed by its first group.
-        group = converter.o.payload
+    def _load(self, m: Module, write: memory.WritePort) -> Signal:
+        """Writes the groups of the converter; the bank that they go to.
+
+        A vector still loading goes on in its bank after `advance`: the bank is fixed by its first group.
+        """
+        converted = self._converter.o
+        group = converted.payload
         bank = Signal(init=1)
-        with m.If(converter.o.valid & group.last):
+        with m.If(converted.valid & group.last):
             m.d.sync += bank.eq(~bank)
         m.d.comb += [
-            write.en.eq(converter.o.valid),
-            write.addr.eq(Cat(Cat(group.index, 0)[: self._index_bits], bank)),
+            write.en.eq(converted.valid),
+            write.addr.eq(Cat(Cat(group.index, 0)[: _index_bits(self.config)], bank)),
             write.data.mantissas.eq(group.mantissas),
             write.data.exponent.eq(group.exponent),
         ]
+        return bank
+
+    def _describe(self, m: Module, current: Signal, bank: Signal) -> None:
+        """How much of the current vector is there, and whether it is good."""
+        converted = self._converter.o
+        group = converted.payload
         counts = [Signal(range(self.config.max_groups + 1), name=f"count{n}") for n in range(2)]
         nonfinite = Signal(2)
         error = Signal(2)
         for n in range(2):
             with m.If(self.advance & (current == n)):  # leaving this bank
                 m.d.sync += [counts[n].eq(0), nonfinite[n].eq(0), error[n].eq(0)]
-            with m.Elif(converter.o.valid & (bank == n)):
+            with m.Elif(converted.valid & (bank == n)):
                 m.d.sync += [
                     counts[n].eq(counts[n] + 1),
                     nonfinite[n].eq(group.nonfinite),
@@ -137,19 +205,12 @@ class ActivationBuffer(wiring.Component):
             self.error.eq(Mux(current, error[1], error[0])),
         ]
 
-        # Read stage 1: block RAM. Stage 2: its output register.
-        m.d.comb += [read.en.eq(1), read.addr.eq(self.address[self._sub_bits :])]
-        fetched = Signal(entry, reset_less=True)
-        m.d.sync += fetched.eq(read.data)
-        if not self._sub_bits:
-            m.d.comb += [self.mantissas.as_value().eq(fetched.mantissas), self.exponent.eq(fetched.exponent)]
-            return m
-        # Stage 3: the columns of this step out of the group's.
-        part = delay(m, self.address[: self._sub_bits], 2, "part")
-        width = MANTISSA_BITS * codec.step_columns
-        choices = [fetched.mantissas[n * width : (n + 1) * width] for n in range(codec.steps_per_group)]
+    def _choose_columns(self, m: Module, fetched: data.View) -> None:
+        """Read stage 3: the columns of this step out of the group's."""
+        part = delay(m, self.address[: clog2(self._steps_per_group)], 2, "part")
+        width = MANTISSA_BITS * self.config.codec.step_columns
+        choices = [fetched.mantissas[n * width : (n + 1) * width] for n in range(self._steps_per_group)]
         mantissas = Signal(width, reset_less=True)
         exponent = Signal(5, reset_less=True)
         m.d.sync += [mantissas.eq(choose(part, choices)), exponent.eq(fetched.exponent)]
         m.d.comb += [self.mantissas.as_value().eq(mantissas), self.exponent.eq(exponent)]
-        return m

@@ -33,6 +33,14 @@ class Collector(wiring.Component):
     Latency from `finish` to lane 0's sum in `o` is `latency` clocks, throughput one row per clock;
     two `finish` are at least as many clocks apart as there are lanes. No flow control.
 
+    Parameters
+    ----------
+    config : Config
+    array : MacArray
+        Whose segments it puts together.
+    in_flight : int
+        Row groups that may be on their way through the array.
+
     Members
     -------
     row_group : In(valid only)
@@ -43,14 +51,14 @@ class Collector(wiring.Component):
     scale : In(stream)
         One per product (`scale_job_layout`); taken at its end.
     scales : In(stream)
-        Beats of row scales, for codecs that have them; the sequencer saw to it that they are there.
+        Beats of row scales, in builds that have them; the sequencer saw to it that they are there.
     o : Out(valid only)
         To `Fp32Rounding` (`rounding_layout`, tag: `tag_layout`).
     busy : Out(1)
         A row group is on its way through.
     """
 
-    def __init__(self, *, config: Config, array: MacArray, in_flight: int):
+    def __init__(self, *, config: Config, array: MacArray, in_flight: int) -> None:
         self.config = config
         self._segments = [array.segment(k) for k in range(config.acc_segments)]
         self._in_flight = in_flight
@@ -62,7 +70,7 @@ class Collector(wiring.Component):
             "o": Out(valid_only(rounding_layout(config, tag_layout().size))),
             "busy": Out(1),
         }
-        if config.codec.row_scales:
+        if config.row_scales:
             members["scales"] = In(stream.Signature(beat_layout(config)))
         super().__init__(members)
 
@@ -79,53 +87,10 @@ class Collector(wiring.Component):
     def latency(self) -> int:
         return 1 + self._depth + 1
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        layout = row_group_layout(self.config)
-        m.submodules.row_groups = groups = SyncFIFOBuffered(width=layout.size, depth=self._in_flight)
-        head = data.View(layout, groups.r_data)
-        m.d.comb += [
-            groups.w_en.eq(self.row_group.valid),
-            groups.w_data.eq(self.row_group.payload),
-            groups.r_en.eq(self.finish),
-        ]
-
-        # Stage 1: number of the row in its group.
-        row = Signal(range(max(2, self.config.lanes)), reset_less=True)
-        left = Signal(range(self.config.lanes + 1))
-        marker = Signal()
-        active = Signal()
-        end = Signal(reset_less=True)
-        nan = Signal(reset_less=True)
-        code = Signal(CODE_BITS, reset_less=True)
-        with m.If(self.finish):
-            m.d.sync += [
-                row.eq(0),
-                left.eq(head.rows),
-                active.eq(1),
-                marker.eq(head.rows == 0),
-                end.eq(head.end),
-                nan.eq(head.nan),
-                code.eq(head.code),
-            ]
-        with m.Else():
-            m.d.sync += [row.eq(row + 1), marker.eq(0)]
-            with m.If(active):
-                m.d.sync += [left.eq(left - 1), active.eq(left > 1)]
-        tag = Signal(tag_layout())
-        m.d.comb += [
-            tag.write.eq(~marker),
-            tag.last.eq(end & (left <= 1)),
-            tag.code.eq(code),
-        ]
-
-        # Stages 2 to depth + 1: the multiplexer trees, each segment in its own time, then side by side.
-        parts = []
-        for k, cut in enumerate(self._segments):
-            lanes = [self.accumulators[i][cut] for i in range(self.config.lanes)]
-            picked = self._select(m, lanes, delay(m, row, k, f"row_k{k}"), f"segment{k}")
-            parts.append(delay(m, picked, len(self._segments) - 1 - k, f"segment{k}"))
-        total = Cat(parts)
+        row, active, tag, nan, waiting = self._count_rows(m)
+        total = self._sums(m, row)
 
         # The scale is chosen beside the last two stages.
         early = self._depth - 2
@@ -148,8 +113,53 @@ class Collector(wiring.Component):
         code = Mux((tag_late.code == 0) & scale_error, ErrorCode.READ_SCALES, tag_late.code)
         m.d.sync += [out.write.eq(tag_late.write), out.last.eq(tag_late.last), out.code.eq(code)]
         m.d.comb += [self.o.valid.eq(o_valid), self.o.payload.tag.eq(out)]
-        m.d.comb += self.busy.eq(active | groups.r_rdy)
+        m.d.comb += self.busy.eq(active | waiting)
         return m
+
+    def _count_rows(self, m: Module) -> tuple[Signal, Signal, data.View, Signal, Value]:
+        """Stage 1: number of the row in its group, whether there is one, its tag, whether it is to be NaN; and whether
+        row groups are waiting."""
+        layout = row_group_layout(self.config)
+        m.submodules.row_groups = groups = SyncFIFOBuffered(width=layout.size, depth=self._in_flight)
+        head = data.View(layout, groups.r_data)
+        m.d.comb += [
+            groups.w_en.eq(self.row_group.valid),
+            groups.w_data.eq(self.row_group.payload),
+            groups.r_en.eq(self.finish),
+        ]
+        row = Signal(range(max(2, self.config.lanes)), reset_less=True)
+        left = Signal(range(self.config.lanes + 1))
+        marker = Signal()
+        active = Signal()
+        end = Signal(reset_less=True)
+        nan = Signal(reset_less=True)
+        code = Signal(CODE_BITS, reset_less=True)
+        with m.If(self.finish):
+            m.d.sync += [
+                row.eq(0),
+                left.eq(head.rows),
+                active.eq(1),
+                marker.eq(head.rows == 0),
+                end.eq(head.end),
+                nan.eq(head.nan),
+                code.eq(head.code),
+            ]
+        with m.Else():
+            m.d.sync += [row.eq(row + 1), marker.eq(0)]
+            with m.If(active):
+                m.d.sync += [left.eq(left - 1), active.eq(left > 1)]
+        tag = Signal(tag_layout())
+        m.d.comb += [tag.write.eq(~marker), tag.last.eq(end & (left <= 1)), tag.code.eq(code)]
+        return row, active, tag, nan, groups.r_rdy
+
+    def _sums(self, m: Module, row: Value) -> Value:
+        """Stages 2 to depth + 1: the multiplexer trees, each segment in its own time, then side by side."""
+        parts = []
+        for k, cut in enumerate(self._segments):
+            lanes = [self.accumulators[i][cut] for i in range(self.config.lanes)]
+            picked = self._select(m, lanes, delay(m, row, k, f"row_k{k}"), f"segment{k}")
+            parts.append(delay(m, picked, len(self._segments) - 1 - k, f"segment{k}"))
+        return Cat(parts)
 
     def _select(self, m: Module, items: list[Value], index: Value, name: str) -> Value:
         """`items[index]`, four to one per stage."""
@@ -166,7 +176,7 @@ class Collector(wiring.Component):
     def _scale(self, m: Module, valid: Value, tag: Value) -> tuple[Value, Value]:
         """Scale of the row and whether it was answered by an error (sticky), two clocks after `valid`."""
         tag = data.View(tag_layout(), tag)
-        if not self.config.codec.row_scales:
+        if not self.config.row_scales:
             m.d.comb += self.scale.ready.eq(valid & tag.last)
             return delay(m, self.scale.payload.scale, 2, "scale"), 0
         m.d.comb += self.scale.ready.eq(valid & tag.last)

@@ -64,22 +64,22 @@ class Fp32Rounding(wiring.Component):
     tag_bits : int
         Width of what travels along.
 
-    Members
-    -------
-    i : valid only, in
-        ``rounding_layout``; from registers.
-    o : valid only, out
-        ``rounded_layout``.
-
     Attributes
     ----------
     latency : int
         Clocks from `i` to `o`.
+
+    Members
+    -------
+    i : In(valid only)
+        ``rounding_layout``; from registers.
+    o : Out(valid only)
+        ``rounded_layout``.
     """
 
     latency = LATENCY
 
-    def __init__(self, config: Config, *, tag_bits: int = 0) -> None:
+    def __init__(self, *, config: Config, tag_bits: int = 0) -> None:
         self._acc_bits = config.acc_bits
         self._fraction_bits = config.acc_fraction_bits
         super().__init__({

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from seedlm.golden.build import Config
 from seedlm.hdl import axi
-from seedlm.hdl.activation_buffer import ActivationBuffer
+from seedlm.hdl.activation_buffer import ActivationBuffer, address_bits, read_latency
 from seedlm.hdl.collector import Collector, tag_layout
 from seedlm.hdl.control import Control
 from seedlm.hdl.delay import delay
@@ -115,14 +115,13 @@ class SeedLMAccelerator(wiring.Component):
             connect(m, read_master.response[port], streamer.response)
 
         # Streams to results.
-        m.submodules.activation_buffer = activation_buffer = ActivationBuffer(config=config)
+        mac_array = MacArray(config=config, position_bits=address_bits(config), activation_latency=read_latency(config))
+        m.submodules.activation_buffer = activation_buffer = ActivationBuffer(
+            config=config, read_delay=mac_array.read_delay
+        )
         m.submodules.gearbox = gearbox = Gearbox(config)
         m.submodules.sequencer = sequencer = Sequencer(config=config, step_bits=activation_buffer.step_bits)
-        m.submodules.mac_array = mac_array = MacArray(
-            config=config,
-            position_bits=activation_buffer.step_bits + 1,
-            activation_latency=activation_buffer.latency,
-        )
+        m.submodules.mac_array = mac_array
         in_flight = mac_array.latency // sequencer.spacing + 2
         m.submodules.collector = collector = Collector(config=config, array=mac_array, in_flight=in_flight)
         m.submodules.rounding = rounding = Fp32Rounding(config=config, tag_bits=tag_layout().size)

@@ -24,7 +24,7 @@ def config_from_environment():
 def columns(config, x):
     """Per step: the raw mantissas of its columns and the exponent field."""
     c = config.codec
-    m, e = activations.groups(c, x)
+    m, e = activations.groups(x, c.group)
     steps = m.reshape(-1, c.step_columns)
     return [
         (sum((int(v) & 0x3FFFF) << 18 * n for n, v in enumerate(row)), int(e[s // c.steps_per_group]) + 14)
@@ -36,7 +36,7 @@ class Bench:
     def __init__(self, dut, stall):
         self.dut, self.stall = dut, stall
         self.config = config_from_environment()
-        self.buffer = ActivationBuffer(config=self.config)
+        self.buffer = ActivationBuffer(config=self.config, read_delay=0)
 
     async def start(self):
         self.clk = await start(self.dut, advance=0, address=0)
@@ -158,4 +158,6 @@ async def bad_vectors(dut):
 @pytest.mark.parametrize("name", ["seedlm4", "seedlm3", "fp16"])
 def test_activation_buffer(name):
     config = Config(codec=codec(name), bus_bits=128, max_cols=512, burst_beats=32, lanes=4)
-    run_testbench(ActivationBuffer(config=config), __name__, name="buffer", env={"BUFFER": json.dumps(name)})
+    run_testbench(
+        ActivationBuffer(config=config, read_delay=0), __name__, name="buffer", env={"BUFFER": json.dumps(name)}
+    )

@@ -189,7 +189,7 @@ COMBINATIONS = [
 
 @pytest.mark.parametrize(("name", "bus"), COMBINATIONS)
 def test_activation_converter(name, bus):
-    component = ActivationConverter(config_from(name, bus))
+    component = ActivationConverter(config=config_from(name, bus))
     run_testbench(component, __name__, name="activation_converter",
                   env={"CONVERTER": json.dumps([name, bus]), "LATENCY": component.latency})  # fmt: skip
 

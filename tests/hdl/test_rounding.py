@@ -192,7 +192,7 @@ CONFIGURATIONS = [("seedlm4", 32768), ("fp16", 32768), ("seedlm4r", 4096), ("c1p
 
 @pytest.mark.parametrize(("name", "max_cols"), CONFIGURATIONS)
 def test_rounding(name, max_cols):
-    component = Fp32Rounding(config_from(name, max_cols), tag_bits=TAG_BITS)
+    component = Fp32Rounding(config=config_from(name, max_cols), tag_bits=TAG_BITS)
     env = {"ROUNDING": json.dumps([name, max_cols]), "LATENCY": component.latency}
     run_testbench(component, __name__, name="rounding", env=env)
 
@@ -203,7 +203,7 @@ def test_netlist_of_the_unit(name):
     """The netlist that `seedlm estimate` counts computes what the hardware's description does."""
     config = Config(codec=codec(name))
     files = netlist_verilog("rounding", config)
-    latency = Fp32Rounding(config, tag_bits=TAG_BITS).latency
+    latency = Fp32Rounding(config=config, tag_bits=TAG_BITS).latency
     env = {"ROUNDING": json.dumps([name, config.max_cols]), "LATENCY": latency}
     netlist = files.pop("netlist.v")
     run_testbench(netlist, __name__, name="Fp32Rounding", env=env, extra_verilog=files)

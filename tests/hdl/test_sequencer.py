@@ -9,7 +9,7 @@ from amaranth.hdl import Shape
 from cocotb.triggers import ReadOnly, RisingEdge
 
 from seedlm.golden.build import Config, codec
-from seedlm.hdl.activation_buffer import ActivationBuffer
+from seedlm.hdl.activation_buffer import address_bits
 from seedlm.hdl.layouts import sequence_job_layout
 from seedlm.hdl.registers import ErrorCode
 from seedlm.hdl.sequencer import Sequencer, row_group_layout
@@ -206,5 +206,5 @@ async def a_step_per_clock(dut):
 @pytest.mark.parametrize(("name", "lanes"), [("seedlm4", 16), ("seedlm4r", 5), ("fp16", 4), ("seedlm3r", 1)])
 def test_sequencer(name, lanes):
     config = config_from((name, lanes))
-    component = Sequencer(config=config, step_bits=ActivationBuffer(config=config).step_bits)
+    component = Sequencer(config=config, step_bits=address_bits(config) - 1)
     run_testbench(component, __name__, name="sequencer", env={"SEQUENCER": json.dumps([name, lanes])})
