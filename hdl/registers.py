@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from seedlm.golden.build import Config
+from seedlm.golden.codecs import FAMILIES
 
 __all__ = [
     "ADDRESS_BITS", "CATEGORIES", "COUNTERS", "ERROR_BITS", "ErrorCode", "Access", "Field", "ID", "REGISTERS",
@@ -172,6 +173,7 @@ def _table() -> tuple[Register, ...]:
             Register(f"{name}_HI", offset + 4, access, value("bits 63 to 32"), doc + ", high half"),
         )
 
+    families = ", ".join(f"{family.family_number}: {name}" for name, family in FAMILIES.items())
     irq = (
         Field("product_done", 0, 1, "a product has finished"),
         Field("idle", 1, 1, "the last of the submitted products has finished"),
@@ -184,11 +186,11 @@ def _table() -> tuple[Register, ...]:
             Field("major", 16, 16, "grows when a program for the old map would fail"),
         ), "Version of this register map", VERSION_MAJOR << 16 | VERSION_MINOR),
         Register("CODEC", 0x008, ro, (
-            Field("C", 0, 8, "weights in a block (0: binary16)"),
+            Field("C", 0, 8, "weights in a block (what a family does not have is 0)"),
             Field("P", 8, 4, "coefficients in a block"),
             Field("K", 16, 5, "length of the shift register"),
             Field("B", 24, 3, "exponent bits"),
-            Field("fp16", 30, 1, "the weights are binary16"),
+            Field("family", 27, 4, f"codec family ({families})"),
             Field("row_scales", 31, 1, "every row has a scale of its own"),
         ), "How weights are stored", None),
         Register("WIDTHS", 0x00C, ro, (
@@ -290,7 +292,7 @@ def configuration_words(config: Config) -> dict[str, int]:
     """
     c = config.codec
     return {
-        "CODEC": register("CODEC").pack(C=c.C, P=c.P, K=c.K, B=c.B, fp16=int(c.is_fp16), row_scales=int(c.row_scales)),
+        "CODEC": register("CODEC").pack(c.register_fields(), family=c.family_number, row_scales=int(config.row_scales)),
         "WIDTHS": register("WIDTHS").pack(lanes=config.lanes, addr_bits=config.addr_bits, bus_bits=config.bus_bits),
         "STEP": register("STEP").pack(word_bits=c.word_bits, step_bits=config.step_bits),
         "MAX_COLS": config.max_cols,

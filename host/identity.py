@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seedlm.golden.build import CODECS, Codec, Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import FAMILIES, Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.hdl.registers import ID, VERSION_MAJOR, VERSION_MINOR, configuration_words, register
 
@@ -41,12 +42,11 @@ def check_identity(read: Callable[[str], int], config: Config | None) -> Config:
 
 
 def _codec_from(fields: dict[str, int]) -> Codec:
-    """The codec of the CODEC register: a preset if one has these numbers."""
-    numbers = (fields["C"], fields["P"], fields["K"], fields["B"], bool(fields["row_scales"]))
-    for c in CODECS.values():
-        if (c.C, c.P, c.K, c.B, c.row_scales) == numbers and c.is_fp16 == bool(fields["fp16"]):
-            return c
-    return codec("c{}p{}k{}b{}".format(*numbers[:4]) + ("r" if numbers[4] else ""))
+    """The codec of the CODEC register."""
+    for family in FAMILIES.values():
+        if family.family_number == fields["family"]:
+            return family.from_register(fields)
+    raise SeedLMError(f"this version does not know codec family {fields['family']}")
 
 
 def read_config(read: Callable[[str], int]) -> Config:

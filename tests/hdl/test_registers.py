@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from seedlm.golden.build import CODECS, Config, codec
+from seedlm.golden.codecs import FAMILIES
 from seedlm.hdl import layouts, registers
 from seedlm.hdl.registers import (
     CATEGORIES,
@@ -90,7 +91,16 @@ def test_every_configuration_fits(config):
     words = configuration_words(config)
     assert all(0 <= word < 1 << 32 for word in words.values())
     assert set(words) <= {r.name for r in REGISTERS if r.access is Access.RO and r.reset is None}
-    assert register("CODEC").unpack(words["CODEC"])["fp16"] == config.codec.is_fp16
+    fields = register("CODEC").unpack(words["CODEC"])
+    family = next(family for family in FAMILIES.values() if family.family_number == fields["family"])
+    assert family.from_register(fields).same_format(config.codec)
+
+
+def test_words_of_the_first_version():
+    """Programs that knew bit 30 as "binary16" go on reading what they did."""
+    assert configuration_words(Config(codec=codec("seedlm4")))["CODEC"] == 8 | 3 << 8 | 16 << 16 | 4 << 24
+    assert configuration_words(Config(codec=codec("seedlm3r")))["CODEC"] == 12 | 5 << 8 | 16 << 16 | 1 << 31
+    assert configuration_words(Config(codec=codec("fp16")))["CODEC"] == 1 << 30
 
 
 def test_c_header(tmp_path):
