@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seedlm.host.llama import Llama
+from seedlm.host.models.blocks import Model
 
 __all__ = ["Predictions", "Quality", "windows"]
 
@@ -68,14 +68,14 @@ class Predictions:
 
     Parameters
     ----------
-    model : Llama
+    model : Model
     text : list
         From `windows`.
     progress : callable, optional
         Called with the tokens of each window that is done.
     """
 
-    def __init__(self, model: Llama, text: list, progress: Callable[[int], None] | None = None):
+    def __init__(self, model: Model, text: list, progress: Callable[[int], None] | None = None):
         self.text = text
         shape = (sum(len(targets) for _, targets in text), model.config.vocab)
         if 4 * shape[0] * shape[1] <= IN_MEMORY:
@@ -85,11 +85,11 @@ class Predictions:
             self._log2 = np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
         self.quality = self._pass(model, progress, first=True)
 
-    def compare(self, model: Llama, progress: Callable[[int], None] | None = None) -> Quality:
+    def compare(self, model: Model, progress: Callable[[int], None] | None = None) -> Quality:
         """Another model on the same text."""
         return self._pass(model, progress, first=False)
 
-    def _pass(self, model: Llama, progress: Callable[[int], None] | None, first: bool) -> Quality:
+    def _pass(self, model: Model, progress: Callable[[int], None] | None, first: bool) -> Quality:
         at, bits, divergence, agreement = 0, 0.0, 0.0, 0
         for inputs, targets in self.text:
             log2 = _log_chances(model.logits(inputs))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from seedlm.golden.errors import SeedLMError
-from seedlm.host.checkpoint import LlamaConfig
+from seedlm.host.models.blocks import ModelConfig
 
 __all__ = ["ByteText", "Stream", "Text", "TokenizerText", "open_text"]
 
@@ -117,7 +117,7 @@ class _TokenStream:
         return new
 
 
-def open_text(folder: Path, config: LlamaConfig) -> Text:
+def open_text(folder: Path, config: ModelConfig) -> Text:
     """How the model in `folder` writes: its tokenizer.json; bytes where it has none and 256 tokens.
 
     Raises

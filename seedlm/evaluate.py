@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from seedlm.host.checkpoint import Checkpoint
-    from seedlm.host.llama import Engine
+    from seedlm.host.models.blocks import Engine
 
 NAME = "evaluate"
 SUMMARY = "measure a language model's quality under every codec"
@@ -169,7 +169,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.golden.files.atomic import atomic_path
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import FloatEngine
-    from seedlm.host.llama import Llama
+    from seedlm.host.models import language_model
     from seedlm.host.quality import Predictions, Quality, windows
     from seedlm.host.text import open_text
 
@@ -200,7 +200,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         with console.progress(what, count, "{:,.0f} tokens".format) as advance:
             return work(advance)
 
-    model = Llama(checkpoint, FloatEngine(checkpoint.linear))
+    model = language_model(checkpoint, FloatEngine(checkpoint.linear))
     original: Predictions = passing("original", lambda advance: Predictions(model, text, advance))
     source = {"F16": 16.0, "BF16": 16.0, "F32": 32.0}
     bits = sum(source[t.dtype] * t.shape[0] * t.shape[1] for t in checkpoint.linear.values())
@@ -208,7 +208,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     add("original", None, original.quality, {"bits_per_weight": bits / weights, "rel_error": 0.0}, 0)
     for variant in variants(args.codec, args.encoder):
         engine, figures = engine_of(variant, checkpoint, args.exact, console)
-        model = Llama(checkpoint, engine)
+        model = language_model(checkpoint, engine)
         what = f"{variant.name} {variant.encoder or ''}".strip()
         quality = passing(what, lambda advance, model=model: original.compare(model, advance))
         add(variant.name, variant.encoder, quality, figures, engine.activations.clipped)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import Usage
-    from seedlm.host.llama import Llama
+    from seedlm.host.models.blocks import Model
     from seedlm.host.sampling import Sampler
     from seedlm.sim.memory import Memory
 
@@ -115,7 +115,7 @@ class Generated:
     usage: list[Usage] = field(default_factory=list)
 
 
-def generate(model: Llama, prompt: list[int], count: int, sampler: Sampler, into: Generated) -> Iterator[int]:
+def generate(model: Model, prompt: list[int], count: int, sampler: Sampler, into: Generated) -> Iterator[int]:
     """Tokens one by one, as they are found; the last of a text that the model ends is not given."""
     cache, step = model.cache(), prompt
     usage = getattr(model.engine, "usage", None)
@@ -176,7 +176,7 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
            memory: Memory | None = None) -> int:  # fmt: skip
     """Generate, show the text as it comes, report."""
     from seedlm.encoder.families import encoder_of
-    from seedlm.host.llama import Llama
+    from seedlm.host.models import language_model
     from seedlm.host.sampling import Sampler
 
     shown = False
@@ -187,7 +187,7 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
             shown = True  # an interrupt may come while it is written
             console.write(part)
 
-    model = Llama(checkpoint, engine)
+    model = language_model(checkpoint, engine)
     out, stream, parts = Generated(prompt), text.stream(prompt), []
     started = time.perf_counter()
     try:

@@ -15,7 +15,7 @@ from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     from seedlm.golden.build import Config
-    from seedlm.host.checkpoint import LlamaConfig
+    from seedlm.host.models.llama import LlamaConfig
     from seedlm.sim.timing import Products, Step
 
 NAME = "project"
@@ -78,17 +78,18 @@ def model_config(name: str) -> LlamaConfig:
     SeedLMError
         No such model and no such file, or not a Llama's.
     """
-    from seedlm.host.checkpoint import LlamaConfig, read_json
+    from seedlm.golden.files.json_files import read_json
+    from seedlm.host import models
 
     known = {known.lower(): config for known, config in MODELS.items()}
     if name.lower() in known:
-        return LlamaConfig.from_json(known[name.lower()], name)
+        return models.model_config(known[name.lower()], name)
     path = Path(name)
     if path.is_dir():
         path /= "config.json"
     if not path.exists():
         raise SeedLMError(f"{name}: no such file: expected a config.json or one of {', '.join(MODELS)}")
-    return LlamaConfig.from_json(read_json(path), str(path))
+    return models.model_config(read_json(path), str(path))
 
 
 def memory_bytes(config: Config, products: list[Products]) -> int:

@@ -19,8 +19,8 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path
 from seedlm.golden.files.cache import cache_folder, digest, source_digest
 from seedlm.hdl.registers import COUNTERS
-from seedlm.host.checkpoint import LlamaConfig
 from seedlm.host.engines import Usage
+from seedlm.host.models.llama import LlamaConfig
 from seedlm.host.regions import ProductRegions, region_sizes
 from seedlm.sim.memory import Memory
 

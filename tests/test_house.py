@@ -45,7 +45,6 @@ LONG_FUNCTIONS = {
     "hdl/slicer.py Slicer.elaborate",
     "hdl/top.py SeedLMAccelerator.elaborate",
     "hdl/writer.py ResultWriter._products",
-    "host/checkpoint.py LlamaConfig.from_json",
     "seedlm/compress.py _plan",
     "seedlm/compress.py run",
     "seedlm/evaluate.py run",

@@ -1,6 +1,7 @@
 """Model directories: shards, dtypes, and one line for everything that cannot be read."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,9 +9,14 @@ import pytest
 from seedlm.golden.build import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import write_packed
+from seedlm.golden.files.sources import open_source
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.host.checkpoint import Checkpoint, LlamaConfig
+from seedlm.host.checkpoint import Checkpoint
+from seedlm.host.engines import FloatEngine
+from seedlm.host.models import ARCHITECTURES, Architecture, language_model, model_config
+from seedlm.host.models.llama import Llama, LlamaConfig
+from seedlm.host.models.rotary import Rope
 from tests.host.tiny_llama import BUNDLED, CONFIG, SCALED, stored_tensors, write_model
 
 
@@ -66,12 +72,12 @@ def test_bundled():
 
 def test_new_form_of_the_rotary_settings():
     """As transformers 5 writes them."""
-    old = LlamaConfig.from_json({**CONFIG, "rope_scaling": SCALED}, "here")
+    old = model_config({**CONFIG, "rope_scaling": SCALED}, "here")
     new = {k: v for k, v in CONFIG.items() if k not in ("rope_theta", "rope_scaling")}
     new["rope_parameters"] = {**SCALED, "rope_theta": 500000.0}
-    assert LlamaConfig.from_json(new, "here") == old
+    assert model_config(new, "here") == old
     new["rope_parameters"] = {"rope_type": "default", "rope_theta": 500000.0}
-    assert LlamaConfig.from_json(new, "here") == LlamaConfig.from_json(CONFIG, "here")
+    assert model_config(new, "here") == model_config(CONFIG, "here")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,9 @@ def test_missing(tmp_path, rng):
     assert "expected a JSON object" in complaint(tmp_path / "a")
     write_model(tmp_path / "b", rng)
     (tmp_path / "b" / "model.safetensors").unlink()
-    assert complaint(tmp_path / "b") == "DIR: no weights: expected model.safetensors or model.safetensors.index.json"
+    assert complaint(tmp_path / "b") == (
+        "DIR: expected model.safetensors.index.json or model.safetensors in the folder, found no safetensors file"
+    )
 
 
 def test_wrong_tensors(tmp_path, rng):
@@ -128,12 +136,14 @@ def test_wrong_tensors(tmp_path, rng):
     assert complaint(tmp_path) == f"DIR: tensor {name!r} is missing"
     write_tensors(path, good | {name: RawTensor.from_array(np.zeros((72, 47), np.float16))})
     assert "is F16 [72, 47]: expected F16, BF16 or F32 [72, 48]" in complaint(tmp_path)
+    write_tensors(path, good | {name: RawTensor.from_array(np.zeros((72, 48), np.float64))})
+    assert "is F64 [72, 48]" in complaint(tmp_path)
     write_tensors(path, good | {name: RawTensor.from_array(np.zeros((72, 48), np.int8))})
-    assert "is I8 [72, 48]" in complaint(tmp_path)
+    assert f"quantised already by numbers of type I8 (tensor {name!r})" in complaint(tmp_path)
     path.write_bytes(path.read_bytes()[:-1])
     assert "not a complete safetensors file" in complaint(tmp_path)
     write_packed(path, {name: PackedMatrix.random(codec("seedlm4"), 72, 48, rng)})
-    assert "is a packed file" in complaint(tmp_path)
+    assert "is a packed file already" in complaint(tmp_path)
 
 
 def test_wrong_shards(tmp_path, rng):
@@ -141,11 +151,158 @@ def test_wrong_shards(tmp_path, rng):
     index = tmp_path / "model.safetensors.index.json"
     good = json.loads(index.read_text())
     (tmp_path / "model-00002-of-00002.safetensors").rename(tmp_path / "away")
-    assert "model-00002-of-00002.safetensors: cannot read" in complaint(tmp_path)
+    assert "the shard 'model-00002-of-00002.safetensors' is missing" in complaint(tmp_path)
     (tmp_path / "away").rename(tmp_path / "model-00002-of-00002.safetensors")
     first = next(iter(good["weight_map"]))
     index.write_text(json.dumps({"weight_map": good["weight_map"] | {first: "model-00002-of-00002.safetensors"}}))
-    assert f"no tensor {first!r}" in complaint(tmp_path)
-    for bad in ({}, {"weight_map": []}, {"weight_map": {first: "../x.safetensors"}}, {"weight_map": {first: 3}}):
+    assert f"tensor {first!r} is not in model-00002-of-00002.safetensors" in complaint(tmp_path)
+    index.write_text(json.dumps({"weight_map": {first: "../x.safetensors"}}))
+    assert "must be a file in the same folder" in complaint(tmp_path)
+    for bad in ({}, {"weight_map": []}, {"weight_map": {first: 3}}):
         index.write_text(json.dumps(bad))
-        assert "'weight_map' must name a file of the same directory" in complaint(tmp_path)
+        assert "not an index of a sharded model: expected JSON with 'weight_map'" in complaint(tmp_path)
+
+
+def test_same_files_as_compress(tmp_path, rng):
+    """A single file beside other shards: `compress` read the one and `run` the other."""
+    write_model(tmp_path, rng, shards=2)
+    shutil.copy(tmp_path / "model-00001-of-00002.safetensors", tmp_path / "model.safetensors")
+    found = complaint(tmp_path)
+    assert found.startswith("DIR: has both model.safetensors and model.safetensors.index.json: expected one model")
+    with pytest.raises(SeedLMError) as caught:
+        open_source(tmp_path)
+    assert str(caught.value).replace(str(tmp_path), "DIR") == found
+    (tmp_path / "model.safetensors").unlink()
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes())  # a byte order mark
+    Checkpoint(tmp_path)
+
+
+# --- tensors that a model does not have ----------------------------------------------------------------
+def add(folder, *names: str) -> None:
+    """More tensors in a model's file."""
+    file = TensorFile(folder / "model.safetensors")
+    more = {name: RawTensor.from_array(np.ones(48, np.float16)) for name in names}
+    write_tensors(folder / "model.safetensors", dict(file.tensors) | more)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.q_proj.bias",  # config.json says nothing of biases
+        "model.layers.1.mlp.down_proj.bias",
+        "model.layers.0.self_attn.q_norm.weight",
+        "model.layers.2.input_layernorm.weight",  # of two layers
+        "model.layers.0.post_feedforward_layernorm.weight",
+        "lm_head.bias",
+        "score.weight",
+        "layers.0.inv_freq",
+    ],
+)
+def test_unknown_tensors(tmp_path, rng, name):
+    """Without them it would be another model."""
+    write_model(tmp_path, rng)
+    add(tmp_path, name)
+    assert complaint(tmp_path) == f"DIR: tensors that a model of this config.json does not have: {name!r}"
+
+
+def test_many_unknown_tensors(tmp_path, rng):
+    write_model(tmp_path, rng)
+    add(tmp_path, *(f"x{i}" for i in range(6)))
+    assert complaint(tmp_path).endswith("does not have: 'x0', 'x1', 'x2', 'x3' and 2 more")
+
+
+def test_harmless_tensors(tmp_path, rng):
+    """Frequencies that follow from config.json, as older programs stored them."""
+    write_model(tmp_path, rng)
+    add(tmp_path, "model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq", "rotary_emb.inv_freq")
+    Checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "biases"),
+    [({"attention_bias": True}, ".self_attn."), ({"mlp_bias": True}, ".mlp.")],
+)
+def test_biases_that_config_json_tells_of(tmp_path, rng, flags, biases):
+    write_model(tmp_path, rng, attention_bias=True, mlp_bias=True)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | flags))
+    other = {".self_attn.": ".mlp.", ".mlp.": ".self_attn."}[biases]
+    assert other in (found := complaint(tmp_path))
+    assert biases not in found
+
+
+# --- rotary positions ------------------------------------------------------------------------------------
+def rope(**changes) -> Rope:
+    return model_config(CONFIG | changes, "here").rope
+
+
+LINEAR = Rope("linear", 500000.0, factor=4.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Rope("default", 500000.0)),
+        ({"rope_scaling": {}}, Rope("default", 500000.0)),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, LINEAR),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, LINEAR),
+        # Where both say something the older one wins.
+        ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_parameters": {"rope_type": "default"}}, LINEAR),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_parameters": SCALED | {"rope_theta": 7.0}}, LINEAR),
+        ({"rope_scaling": {}, "rope_parameters": {"rope_type": "linear", "factor": 4.0}}, LINEAR),
+        ({"rope_parameters": {"rope_theta": 7.0}}, Rope("default", 7.0)),
+        ({"rope_scaling": {"type": "linear", "rope_type": "default", "factor": 4.0}}, Rope("default", 500000.0)),
+        # The original length: beside the settings, in them, or the length that the model was made for.
+        ({"rope_scaling": SCALED}, Rope("llama3", 500000.0, 8.0, 1.0, 4.0, 32)),
+        ({"rope_scaling": SCALED, "original_max_position_embeddings": 64}, Rope("llama3", 5e5, 8.0, 1.0, 4.0, 64)),
+        (
+            {"rope_scaling": {k: v for k, v in SCALED.items() if not k.startswith("original")}},
+            Rope("llama3", 500000.0, 8.0, 1.0, 4.0, 128),
+        ),
+    ],
+    ids=str,
+)
+def test_rotary_settings(changes, expected):
+    """As transformers 5 reads them (`RotaryEmbeddingConfigMixin.convert_rope_params_to_dict`)."""
+    assert rope(**changes) == expected
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"factor": 8.0}, "has factor but no rope_type: expected default, linear, llama3"),
+        ({"rope_theta": 7.0, "factor": 8.0, "beta": 1}, "has factor, beta but no rope_type"),
+        ({"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": "linear", "factor": 2.0}},
+         "has settings of its own for full_attention, sliding_attention: expected the same for all layers"),
+        ("linear", "must be an object, not 'linear'"),
+    ],
+)  # fmt: skip
+def test_rotary_settings_that_are_refused(key, given, says):
+    """What has no type would be taken for no scaling at all."""
+    with pytest.raises(SeedLMError, match=rf"^here: {key} {says}"):
+        rope(**{key: given})
+
+
+# --- architectures ---------------------------------------------------------------------------------------
+def test_registry(tmp_path, rng, monkeypatch):
+    """An entry is all that an architecture needs to be found; one that is not there is refused with those that are."""
+
+    class OtherConfig(LlamaConfig):
+        pass
+
+    class Other(Llama):
+        pass
+
+    write_model(tmp_path, rng, architectures=["OtherForCausalLM"])
+    assert "unsupported architecture OtherForCausalLM: expected LlamaForCausalLM" in complaint(tmp_path)
+    monkeypatch.setitem(ARCHITECTURES, "OtherForCausalLM", Architecture("other", OtherConfig, Other))
+    checkpoint = Checkpoint(tmp_path)
+    assert type(checkpoint.config) is OtherConfig
+    assert type(language_model(checkpoint, FloatEngine(checkpoint.linear))) is Other
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"architectures": None, "model_type": "other"}))
+    assert type(Checkpoint(tmp_path).config) is OtherConfig
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert type(language_model(Checkpoint(tmp_path), FloatEngine({}))) is Llama
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"architectures": ["Gpt"]}))
+    assert "unsupported architecture Gpt: expected LlamaForCausalLM or OtherForCausalLM" in complaint(tmp_path)

@@ -10,7 +10,7 @@ from seedlm.hdl.registers import COUNTERS, ErrorCode
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.driver import Accelerator
 from seedlm.host.engines import AcceleratorEngine, ReferenceEngine
-from seedlm.host.llama import Llama
+from seedlm.host.models.llama import Llama
 from seedlm.host.sampling import Sampler
 from tests.host.fake_transport import FakeAccelerator
 from tests.host.tiny_llama import write_model

@@ -11,10 +11,11 @@ from seedlm.golden.build import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
-from seedlm.host.checkpoint import Checkpoint, LlamaConfig
+from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import ApproximateEngine, FloatEngine, ReferenceEngine
-from seedlm.host.llama import Llama
-from seedlm.host.rotary import frequencies
+from seedlm.host.models import model_config
+from seedlm.host.models.llama import Llama
+from seedlm.host.models.rotary import frequencies
 from tests.host.tiny_llama import (
     BUNDLED,
     CONFIG,
@@ -147,7 +148,7 @@ def test_last_only(folder):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_frequencies(name):
     config = {**CONFIG, **VARIANTS[name]}
-    rope = LlamaConfig.from_json(config, "here").rope
+    rope = model_config(config, "here").rope
     assert np.allclose(frequencies(rope, config["head_dim"]), literal_frequencies(config), rtol=2e-7, atol=0)
 
 
@@ -158,7 +159,7 @@ def test_llama3_frequencies_of_a_real_head(original):
         **CONFIG, "head_dim": 128,
         "rope_scaling": SCALED | {"original_max_position_embeddings": original},
     }  # fmt: skip
-    got = frequencies(LlamaConfig.from_json(config, "here").rope, 128)
+    got = frequencies(model_config(config, "here").rope, 128)
     expected = literal_frequencies(config)
     plain = literal_frequencies({**config, "rope_scaling": None})
     ratio = np.array(plain) / got

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from seedlm.golden.errors import SeedLMError
-from seedlm.host.checkpoint import LlamaConfig
+from seedlm.host.models import model_config
 from seedlm.host.text import ByteText, open_text
 from tests.host.tiny_llama import CONFIG
 
@@ -19,7 +19,7 @@ def spoken(text, tokens, prompt=()):
 
 
 def config(vocab=300):
-    return LlamaConfig.from_json(CONFIG | {"vocab_size": vocab}, "here")
+    return model_config(CONFIG | {"vocab_size": vocab}, "here")
 
 
 def test_bytes():

@@ -12,7 +12,7 @@ from seedlm.encoder import relative_error
 from seedlm.golden.files.packed import PackedFile
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import FloatEngine, ReferenceEngine
-from seedlm.host.llama import Llama
+from seedlm.host.models.llama import Llama
 from seedlm.host.quality import windows
 from tests.host.tiny_llama import BUNDLED, write_model
 from tests.seedlm.conftest import QUICK

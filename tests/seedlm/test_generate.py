@@ -20,7 +20,7 @@ from seedlm.golden.files.packed import PackedFile
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import ReferenceEngine
-from seedlm.host.llama import Llama
+from seedlm.host.models.llama import Llama
 from seedlm.host.sampling import Sampler
 from seedlm.packed_model import FILE, open_packed
 from tests.host.tiny_llama import BUNDLED, VARIANTS, write_model

@@ -15,7 +15,7 @@ from seedlm.console import Console
 from seedlm.golden.build import CODECS, Config, codec
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.hdl.registers import COUNTERS
-from seedlm.host.checkpoint import LlamaConfig
+from seedlm.host.models import model_config
 from seedlm.sim.memory import memory
 from seedlm.sim.timing import Products, Timer, decode_step, layer_products
 from tests.host.tiny_llama import BUNDLED, CONFIG
@@ -58,7 +58,7 @@ def test_known_models():
 
 
 def test_products_cover_all_matrices():
-    config = LlamaConfig.from_json(CONFIG | {"head_dim": 16}, "here")
+    config = model_config(CONFIG | {"head_dim": 16}, "here")
     matrices = sorted(config.shapes().values())
     counted = sorted((r, p.cols) for p in layer_products(config) for r in p.rows for _ in range(p.count))
     assert counted == matrices
@@ -178,7 +178,7 @@ def test_report(seedlm, tmp_path, monkeypatch):
     assert main(["project", str(path), "--quiet"]) == 0
     rows = {row["codec"]: row for row in console["rows"]}
     assert list(rows) == ["fp16", "seedlm4", "seedlm3", "seedlm4r", "seedlm3r"]
-    shapes = LlamaConfig.from_json(CONFIG, "here").shapes()
+    shapes = model_config(CONFIG, "here").shapes()
     for name, row in rows.items():
         build = Config(codec=CODECS[name])
         beats = sum(build.image_beats(*shape) for shape in shapes.values())

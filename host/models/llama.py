@@ -1,4 +1,4 @@
-"""A Llama model: everything but the matrix products, in FP32 with NumPy.
+"""A Llama model: its configuration, its tensors, and everything but the matrix products, in FP32 with NumPy.
 
 The products go to an engine (`host.engines`). Whatever the engine, the arithmetic here is the same, in the same order
 and shapes: engines whose products have the same bits give logits with the same bits.
@@ -6,47 +6,143 @@ and shapes: engines whose products have the same bits give logits with the same 
 
 from __future__ import annotations
 
-from typing import Protocol
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from seedlm.golden.errors import SeedLMError
-from seedlm.host.checkpoint import EMBEDDING, HEAD, NORM, Checkpoint
-from seedlm.host.rotary import frequencies, rotate, tables
+from seedlm.host.models.blocks import Cache, Engine
+from seedlm.host.models.fields import Fields
+from seedlm.host.models.rotary import Rope, frequencies, rotate, tables
 
-__all__ = ["Cache", "Engine", "Llama"]
+if TYPE_CHECKING:
+    from seedlm.host.checkpoint import Checkpoint
+
+__all__ = ["Llama", "LlamaConfig"]
 
 # Below this many weights several threads of the BLAS cost more than they give.
 SMALL = 200_000_000
+HEAD, NORM = "lm_head.weight", "model.norm.weight"
+# Frequencies that older programs stored; they follow from config.json.
+IGNORED = re.compile(r"(.*\.)?rotary_emb\.inv_freq")
+# The linear layers of a layer, in the order of their use.
+PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+               "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
 
 
-class Engine(Protocol):
-    """What multiplies."""
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig:
+    """The dimensions of a Llama model.
 
-    def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
-        """Products of several matrices with the same vectors: float32 [n, rows] each, from float32 [n, cols]."""
-        ...
+    Parameters
+    ----------
+    vocab, hidden, intermediate, layers, heads, kv_heads, head_dim : int
+    context : int
+        Positions the model was made for.
+    eps : float
+        Of the RMS norms.
+    rope : Rope
+    tied : bool
+        The output matrix is the embedding.
+    attention_bias, mlp_bias : bool
+        The projections have biases; they are added on the host.
+    bos : int or None
+        Begins every text.
+    eos : tuple of int
+        Any of these ends it.
+    """
 
+    vocab: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    context: int = 2048
+    eps: float = 1e-6
+    rope: Rope = field(default_factory=Rope)
+    tied: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    bos: int | None = None
+    eos: tuple[int, ...] = ()
 
-class Cache:
-    """Keys and values of the positions seen so far, float32, for every layer."""
+    embedding, head, ignored = "model.embed_tokens.weight", HEAD, IGNORED
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int):
-        self.length = 0
-        empty = np.zeros((kv_heads, 0, head_dim), np.float32)
-        self._keys, self._values = [empty] * layers, [empty] * layers
+    @classmethod
+    def from_json(cls, fields: Fields) -> LlamaConfig:
+        """From a config.json.
 
-    def extend(self, layer: int, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add [kv_heads, n, head_dim] after `length` positions; all of them. The caller then moves `length`."""
-        end = self.length + keys.shape[1]
-        if self._keys[layer].shape[1] < end:
-            room = ((0, 0), (0, max(64, 2 * end) - self._keys[layer].shape[1]), (0, 0))
-            self._keys[layer] = np.pad(self._keys[layer], room)
-            self._values[layer] = np.pad(self._values[layer], room)
-        self._keys[layer][:, self.length : end] = keys
-        self._values[layer][:, self.length : end] = values
-        return self._keys[layer][:, :end], self._values[layer][:, :end]
+        Raises
+        ------
+        SeedLMError
+            Something of Llama that is not supported, a value that is missing or invalid.
+        """
+        if fields.get("hidden_act", "silu") != "silu":
+            fields.refuse(f"unsupported hidden_act {fields.get('hidden_act')!r}: expected 'silu'")
+        number = fields.number
+        vocab, hidden, heads = number("vocab_size"), number("hidden_size"), number("num_attention_heads")
+        kv_heads = number("num_key_value_heads", heads)
+        if fields.get("head_dim") is None and hidden % heads:
+            fields.refuse(f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}, and there is no"
+                          " head_dim")  # fmt: skip
+        head_dim = number("head_dim", hidden // heads)
+        if heads % kv_heads:
+            fields.refuse(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+        if head_dim % 2:
+            fields.refuse(f"head_dim must be even for rotary positions, not {head_dim}")
+        return cls(
+            vocab=vocab,
+            hidden=hidden,
+            intermediate=number("intermediate_size"),
+            layers=number("num_hidden_layers"),
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            context=number("max_position_embeddings", 2048),
+            eps=number("rms_norm_eps", 1e-6, float),
+            rope=Rope.from_json(fields),
+            tied=fields.flag("tie_word_embeddings"),
+            attention_bias=fields.flag("attention_bias"),
+            mlp_bias=fields.flag("mlp_bias"),
+            bos=next(iter(fields.tokens("bos_token_id", vocab)), None),
+            eos=fields.tokens("eos_token_id", vocab),
+        )
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Rows (outputs) and columns (inputs) of every matrix of the linear layers, the output matrix last.
+
+        Its name is ``lm_head.weight``, with tied embeddings too.
+        """
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        sizes = {
+            "self_attn.q_proj": (q, self.hidden),
+            "self_attn.k_proj": (kv, self.hidden),
+            "self_attn.v_proj": (kv, self.hidden),
+            "self_attn.o_proj": (self.hidden, q),
+            "mlp.gate_proj": (self.intermediate, self.hidden),
+            "mlp.up_proj": (self.intermediate, self.hidden),
+            "mlp.down_proj": (self.hidden, self.intermediate),
+        }
+        out = {f"model.layers.{i}.{p}.weight": sizes[p] for i in range(self.layers) for p in PROJECTIONS}
+        out[HEAD] = (self.vocab, self.hidden)
+        return out
+
+    def vectors(self) -> dict[str, int]:
+        """Lengths of the norms' weights and the biases."""
+        out = {}
+        for i in range(self.layers):
+            for name in ("input_layernorm", "post_attention_layernorm"):
+                out[f"model.layers.{i}.{name}.weight"] = self.hidden
+        for name, (rows, _) in self.shapes().items():
+            if (self.attention_bias and ".self_attn." in name) or (self.mlp_bias and ".mlp." in name):
+                out[name.removesuffix("weight") + "bias"] = rows
+        out[NORM] = self.hidden
+        return out
 
 
 class Llama:
@@ -106,7 +202,7 @@ class Llama:
             raise SeedLMError(f"{cache.length + len(tokens)} tokens do not fit the model's context of {config.context}")
         x = self._checkpoint.embedding(tokens)
         if not np.isfinite(x).all():
-            raise SeedLMError(f"tensor {EMBEDDING!r} has NaN or infinity: expected finite weights")
+            raise SeedLMError(f"tensor {self.config.embedding!r} has NaN or infinity: expected finite weights")
         turn = tables(self._turn, cache.length, len(tokens))
         for i in range(config.layers):
             layer = f"model.layers.{i}."
