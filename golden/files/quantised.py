@@ -37,6 +37,7 @@ _PARTS = {
 }
 # Where only the end of the last part is fixed.
 _ENDS = {"bitsandbytes__nf4": "bitsandbytes", "bitsandbytes__fp4": "bitsandbytes", "proj_blocks": "MXFP4"}
+_SMALL_FLOATS = ("F8_", "F6_", "F4")
 _INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 
 
@@ -64,6 +65,6 @@ def quantised_tensor(tensors: Mapping[str, RawTensor]) -> str:
             return f"{method} (tensor {name!r})"
     for name, tensor in tensors.items():
         if re.split(r"[./]", name)[-1] == "weight" and len(tensor.shape) > 1:
-            if tensor.dtype[:2] in ("F8", "F6", "F4") or tensor.dtype in _INTEGERS:
+            if tensor.dtype.startswith(_SMALL_FLOATS) or tensor.dtype in _INTEGERS:
                 return f"numbers of type {tensor.dtype} (tensor {name!r})"
     return ""

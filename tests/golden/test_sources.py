@@ -116,6 +116,7 @@ def test_what_only_looks_quantised(tmp_path):
     tensors = {
         "weight": W, "head.weight.lora_A": W, "scales": W, "position_ids": stored("I32", 1, 8), "mask": stored("U8", 4),
         "norm.weight": stored("F32", 8), "scale.weight": stored("I32", 8), "logit_scale": stored("F32", 1),
+        "double.weight": RawTensor.from_array(np.ones((4, 8))),
     }  # fmt: skip
     write_tensors(tmp_path / SINGLE, tensors)
     (tmp_path / "config.json").write_text('{"quantization_config": null}')
