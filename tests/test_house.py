@@ -35,10 +35,7 @@ TABLES = {"hdl/registers.py _table"}  # a list of entries, one below the other
 LONG_FUNCTIONS = {
     "encoder/cluster.py encode_on_dask",
     "encoder/seed/kernels.py search",
-    "hdl/activation_buffer.py ActivationBuffer.elaborate",
-    "hdl/activation_convert.py GroupConverter.elaborate",
     "hdl/bursts.py BurstSplitter.elaborate",
-    "hdl/collector.py Collector.elaborate",
     "hdl/control.py Control.elaborate",
     "hdl/planner.py Planner.elaborate",
     "hdl/sequencer.py Sequencer.elaborate",
@@ -55,19 +52,16 @@ LONG_FUNCTIONS = {
     "tests/hdl/test_sequencer.py Environment.run",
 }
 
-# Modules of hdl/ with a component, tested under another name.
-TESTED_ELSEWHERE = {"hdl/decoders/float16.py": "test_fp16_weights", "hdl/lfsr_bank.py": "test_reconstruction"}
+# Modules of hdl/ with a component, tested with the one it belongs to.
+TESTED_ELSEWHERE = {"hdl/lane.py": "test_mac", "hdl/lfsr_bank.py": "test_reconstruction"}
 
-WITHOUT_DOCSTRING = {"hdl/decoders/__init__.py"}
+WITHOUT_DOCSTRING = set()
 PORTS_NOT_LISTED = {"hdl/top.py SeedLMAccelerator"}
 POSITIONAL_CONSTRUCTORS = {
-    "hdl/activation_convert.py ActivationConverter",
-    "hdl/activation_convert.py GroupConverter",
     "hdl/control.py Control",
     "hdl/gearbox.py Gearbox",
     "hdl/planner.py Planner",
     "hdl/planner.py RegionCheck",
-    "hdl/rounding.py Fp32Rounding",
     "hdl/top.py SeedLMAccelerator",
 }
 
@@ -197,7 +191,9 @@ def components():
 def test_every_component_has_a_test():
     found = set()
     for name, path, _ in components():
-        if not (ROOT / "tests" / "hdl" / f"test_{path.stem}.py").exists():
+        # The entries of a registry are all tested alike: hdl/decoders/*.py by test_decoders.
+        tested = path.stem if path.parent.name == "hdl" else path.parent.name
+        if not (ROOT / "tests" / "hdl" / f"test_{tested}.py").exists():
             found.add(name)
     assert all((ROOT / "tests" / "hdl" / f"{test}.py").exists() for test in TESTED_ELSEWHERE.values())
     compare(found, TESTED_ELSEWHERE, "components without a file tests/hdl/test_<name>.py")
@@ -227,7 +223,8 @@ def test_ports_are_members():
     found = {
         f"{name} {node.name}"
         for name, _, node in components()
-        if not re.search(r"^Members\n-------$", ast.get_docstring(node) or "", re.MULTILINE)
+        if "wiring.Component" in map(ast.unparse, node.bases)  # others have the ports of the class they come from
+        and not re.search(r"^Members\n-------$", ast.get_docstring(node) or "", re.MULTILINE)
     }
     compare(found, PORTS_NOT_LISTED, "components whose ports are not listed as Members")
 
