@@ -18,8 +18,8 @@ from seedlm.golden.build import Config, codec
 __all__ = ["FILE", "NAMES", "TOLERANCE", "differences", "figures", "load"]
 
 FILE = Path(__file__).with_name("baselines.json")
-NAMES = ("lane:seedlm4", "lane:seedlm4r", "lane:seedlm3", "lane:seedlm3r", "lane:fp16", "rounding:seedlm4",
-         "all:seedlm4", "all:seedlm4r")  # fmt: skip
+NAMES = ("lane:seedlm4", "lane:seedlm4r", "lane:seedlm3", "lane:seedlm3r", "lane:fp16", "lane:int8",
+         "rounding:seedlm4", "all:seedlm4", "all:seedlm4r")  # fmt: skip
 
 # Relative; the others are exact. Small changes anywhere move the mapping of LUTs by a percent or so.
 TOLERANCE = {"luts": 0.03, "ffs": 0.02}

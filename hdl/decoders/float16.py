@@ -11,10 +11,19 @@ __all__ = ["DECODER", "Float16Decoder"]
 
 
 class Float16Decoder(WeightDecoder):
-    """Weight = M * 2^z with an integer M; the shift of a column is z + 24, 0 to 30.
+    """Weight = M * 2^z with an integer M.
 
     A binary16 number with exponent field f has z = max(f, 1) - 25. The field 31 (infinities, NaN)
     never comes from a checked file; here it is one more exponent, so that nothing can overflow.
+
+    Members
+    -------
+    word : In(32)
+        Two weights, the lower column in the low half.
+    weights : Out(2 x signed(12))
+        M.
+    shift : Out(2 x 5)
+        z + 24, 0..30.
     """
 
     # Stages 1 and 2 hold the word: the activation buffer answers three clocks after its address.

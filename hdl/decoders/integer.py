@@ -11,7 +11,15 @@ __all__ = ["DECODER", "IntegerDecoder"]
 
 
 class IntegerDecoder(WeightDecoder):
-    """Four bytes of a word are its four weights; nothing but the register that every decoder ends with."""
+    """Nothing but the register that every decoder ends with.
+
+    Members
+    -------
+    word : In(32)
+        Four weights, the lowest column in the lowest byte.
+    weights : Out(4 x signed(8))
+        The same.
+    """
 
     latency = 1
     columns = 4

@@ -16,7 +16,16 @@ __all__ = ["DECODER", "SeedDecoder"]
 class SeedDecoder(WeightDecoder):
     """A block per clock: `LfsrBank` expands the seed while `Reconstruction` builds its tables of the coefficients.
 
-    The shift is the exponent's distance from the smallest one, e - e_min.
+    Members
+    -------
+    word : In(B + 4 * P)
+        Exponent and coefficients.
+    seed : In(K)
+        Later, when the tables are built.
+    weights : Out(C x signed)
+        N_0 .. N_(C-1).
+    shift : Out(B)
+        The exponent's distance from the smallest one, e - e_min. Not for B = 0.
     """
 
     def __init__(self, *, codec: Codec) -> None:

@@ -155,7 +155,7 @@ async def bad_vectors(dut):
         assert (int(dut.nonfinite.value), int(dut.error.value)) == flags
 
 
-@pytest.mark.parametrize("name", ["seedlm4", "seedlm3", "fp16"])
+@pytest.mark.parametrize("name", ["seedlm4", "seedlm3", "fp16", "int8"])
 def test_activation_buffer(name):
     config = Config(codec=codec(name), bus_bits=128, max_cols=512, burst_beats=32, lanes=4)
     run_testbench(

@@ -138,7 +138,8 @@ async def row_groups(dut):
 
 
 @pytest.mark.parametrize(
-    ("name", "lanes", "segment_bits"), [("seedlm4", 16, 34), ("seedlm4r", 5, 34), ("seedlm3r", 1, 48), ("fp16", 4, 20)]
+    ("name", "lanes", "segment_bits"),
+    [("seedlm4", 16, 34), ("seedlm4r", 5, 34), ("seedlm3r", 1, 48), ("fp16", 4, 20), ("int8", 3, 34)],
 )
 def test_collector(name, lanes, segment_bits):
     values = [name, lanes, segment_bits]

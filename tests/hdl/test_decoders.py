@@ -1,8 +1,14 @@
 """Weight decoders: every family has one, each against all its words, and what a lane refuses."""
 
+import os
+
 import cocotb
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from cocotb.triggers import RisingEdge
 
 from seedlm.golden.build import Config
 from seedlm.golden.codecs import CODECS, FAMILIES, codec
@@ -12,10 +18,13 @@ from seedlm.hdl.decoders import DECODERS, weight_decoder
 from seedlm.hdl.decoders._base import MAX_LATENCY, WordPart
 from seedlm.hdl.decoders.float16 import Float16Decoder
 from seedlm.hdl.decoders.integer import IntegerDecoder
+from seedlm.hdl.delay import delay
 from seedlm.hdl.lane import Lane
+from tests.families import CODECS as FAMILY_CODECS
+from tests.families import family_tests
 from tests.hdl.fixed_latency import check
 from tests.testbench.runner import run_testbench
-from tests.testbench.streams import rng
+from tests.testbench.streams import rng, start
 
 
 def test_every_family_has_a_decoder():
@@ -67,6 +76,80 @@ def test_a_family_without_decoder(monkeypatch):
     monkeypatch.delitem(decoders.DECODERS, "integer")
     with pytest.raises(SeedLMError, match="codec int8: there is no decoder for the family integer"):
         Lane(config=Config(codec=codec("int8")))
+
+
+class Whole(wiring.Component):
+    """A decoder with its word in one piece."""
+
+    def __init__(self, kind):
+        self.decoder = decoder = weight_decoder(kind)
+        members = {"word": In(kind.word_bits), "weights": Out(len(decoder.weights.as_value()))}
+        if decoder.keeps_state:
+            members |= {"first": In(1), "valid": In(1)}
+        if decoder.max_shift:
+            members["shift"] = Out(len(Value.cast(decoder.shift)))
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.decoder = decoder = self.decoder
+        for part in decoder.word_parts:
+            m.d.comb += getattr(decoder, part.name).eq(delay(m, self.word[part.bits], part.phase, part.name))
+        for name in self.signature.members:
+            if name in ("first", "valid"):
+                m.d.comb += getattr(decoder, name).eq(getattr(self, name))
+            elif name != "word":
+                m.d.comb += getattr(self, name).eq(getattr(decoder, name))
+        return m
+
+
+def fields(raw, count):
+    """`raw` cut into `count` fields, as (value, width)."""
+    value, width = int(raw.value), len(raw) // count
+    return [value >> n * width & (1 << width) - 1 for n in range(count)], width
+
+
+@cocotb.test()
+async def every_step_of_a_row(dut):
+    """What comes out stands for the terms that the tests of the family tell: N << shift."""
+    kind, latency = codec(os.environ["CODEC"]), int(os.environ["LATENCY"])
+    generator = rng("decoder")
+    numbers = np.random.default_rng(generator.getrandbits(32))
+    family, columns, steps = family_tests(kind), kind.step_columns, 300
+    words = kind.random_words(1, steps * columns, numbers)
+    corners = numbers.choice(family.corner_words(kind), words.shape)
+    words = np.where(numbers.random(words.shape) < 0.3, corners, words)
+    row = int.from_bytes(kind.words_to_rows(words, steps * columns)[0].tobytes(), "little")
+    terms = family.terms(kind, [int(word) for word in words[0]])
+    unused = kind.fraction_bits - kind.acc_fraction_bits
+    clk = await start(dut)
+    for n in range(steps + latency):
+        dut.word.value = row >> n * kind.word_bits & (1 << kind.word_bits) - 1
+        if hasattr(dut, "valid"):
+            dut.valid.value, dut.first.value = 1, int(n == 0)
+        await RisingEdge(clk)
+        if n < latency:
+            continue
+        weights, width = fields(dut.weights, columns)
+        signed = [w - (w >> width - 1 << width) for w in weights]
+        shifts = [0] * columns
+        if kind.column_shift_max:
+            shifts, _ = fields(dut.shift, columns)
+        elif kind.step_shift_max:
+            shifts = [int(dut.shift.value)] * columns
+        step = n - latency
+        expected = [weight << shift for weight, shift in terms[step * columns : (step + 1) * columns]]
+        assert [w << s + unused for w, s in zip(signed, shifts, strict=True)] == expected, f"step {step}"
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind.name in CODECS else pytest.param(kind, marks=pytest.mark.slow) for kind in FAMILY_CODECS],
+    ids=str,
+)  # fmt: skip
+def test_decoder(kind):
+    whole = Whole(kind)
+    env = {"CODEC": kind.name, "LATENCY": whole.decoder.latency}
+    run_testbench(whole, __name__, name="whole_decoder", testcase="every_step_of_a_row", env=env)
 
 
 # --- binary16 ---------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ async def latency(dut):
     assert sink.times[0] - began == 1 + int(os.environ["LATENCY"]) + 1
 
 
-CONFIGURATIONS = [("seedlm4", 32768), ("fp16", 32768), ("seedlm4r", 4096), ("c1p1k2b0", 64)]
+CONFIGURATIONS = [("seedlm4", 32768), ("fp16", 32768), ("int8", 32768), ("seedlm4r", 4096), ("c1p1k2b0", 64)]
 
 
 @pytest.mark.parametrize(("name", "max_cols"), CONFIGURATIONS)

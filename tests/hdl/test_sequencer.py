@@ -203,7 +203,9 @@ async def a_step_per_clock(dut):
     assert environment.clock <= blocks * groups + 12
 
 
-@pytest.mark.parametrize(("name", "lanes"), [("seedlm4", 16), ("seedlm4r", 5), ("fp16", 4), ("seedlm3r", 1)])
+@pytest.mark.parametrize(
+    ("name", "lanes"), [("seedlm4", 16), ("seedlm4r", 5), ("fp16", 4), ("int8", 4), ("seedlm3r", 1)]
+)
 def test_sequencer(name, lanes):
     config = config_from((name, lanes))
     component = Sequencer(config=config, step_bits=address_bits(config) - 1)
