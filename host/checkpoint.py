@@ -10,7 +10,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.json_files import read_json
 from seedlm.golden.files.sources import CONFIG, open_source
 from seedlm.golden.files.tensors import RawTensor
-from seedlm.host.models import model_config
+from seedlm.host.models import architecture_of, model_config
 
 __all__ = ["Checkpoint"]
 
@@ -26,6 +26,7 @@ class Checkpoint:
     Attributes
     ----------
     folder : Path
+    architecture : Architecture
     config : ModelConfig
     linear : dict of str to RawTensor
         The matrices of the linear layers by `ModelConfig.shapes`' names; memory maps. With tied embeddings the
@@ -43,7 +44,9 @@ class Checkpoint:
         if not self.folder.is_dir():
             raise SeedLMError(f"{folder}: no such directory: expected a Hugging Face model with {CONFIG}")
         path = self.folder / CONFIG
-        self.config = model_config(read_json(path), str(path))
+        content = read_json(path)
+        self.architecture = architecture_of(content, str(path))
+        self.config = model_config(content, str(path))
         self._tensors = {name: tensor for _, name, tensor in open_source(self.folder).tensors()}
         shapes = self.config.shapes()
         self._refuse_unknown({self.config.embedding, *shapes, *self.config.vectors()})

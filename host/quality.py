@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seedlm.host.models.blocks import Model
+from seedlm.host.models import Model
 
 __all__ = ["Predictions", "Quality", "windows"]
 

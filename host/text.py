@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from seedlm.golden.errors import SeedLMError
-from seedlm.host.models.blocks import ModelConfig
+from seedlm.host.models import ModelConfig
 
 __all__ = ["ByteText", "Stream", "Text", "TokenizerText", "open_text"]
 

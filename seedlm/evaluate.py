@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from seedlm.host.checkpoint import Checkpoint
-    from seedlm.host.models.blocks import Engine
+    from seedlm.host.models import Engine
 
 NAME = "evaluate"
 SUMMARY = "measure a language model's quality under every codec"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import Usage
-    from seedlm.host.models.blocks import Model
+    from seedlm.host.models import Model
     from seedlm.host.sampling import Sampler
     from seedlm.sim.memory import Memory
 

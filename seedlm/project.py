@@ -15,7 +15,7 @@ from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     from seedlm.golden.build import Config
-    from seedlm.host.models.llama import LlamaConfig
+    from seedlm.host.models import ModelConfig
     from seedlm.sim.timing import Products, Step
 
 NAME = "project"
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="measure large shapes on fewer rows and extrapolate")
 
 
-def model_config(name: str) -> LlamaConfig:
+def model_config(name: str) -> ModelConfig:
     """The dimensions of a known model, or from a config.json.
 
     Raises

@@ -20,7 +20,7 @@ from seedlm.golden.files.atomic import atomic_path
 from seedlm.golden.files.cache import cache_folder, digest, source_digest
 from seedlm.hdl.registers import COUNTERS
 from seedlm.host.engines import Usage
-from seedlm.host.models.llama import LlamaConfig
+from seedlm.host.models import ModelConfig
 from seedlm.host.regions import ProductRegions, region_sizes
 from seedlm.sim.memory import Memory
 
@@ -48,15 +48,12 @@ class Products:
         return sum(self.rows) * self.cols
 
 
-def layer_products(config: LlamaConfig) -> list[Products]:
+def layer_products(config: ModelConfig) -> list[Products]:
     """What a token costs: the products of every layer, then the output matrix."""
-    q, kv, n = config.heads * config.head_dim, config.kv_heads * config.head_dim, config.layers
+    shapes = config.shapes()
     return [
-        Products("q, k, v", (q, kv, kv), config.hidden, n),
-        Products("o", (config.hidden,), q, n),
-        Products("gate, up", (config.intermediate,) * 2, config.hidden, n),
-        Products("down", (config.hidden,), config.intermediate, n),
-        Products("lm_head", (config.vocab,), config.hidden),
+        Products(group.name, tuple(shapes[m][0] for m in group.matrices), shapes[group.matrices[0]][1], group.count)
+        for group in config.groups()
     ]
 
 

@@ -189,6 +189,7 @@ class TensorFile:
 
 
 def some_names(names: Any) -> str:
+    """Which names there are, for a message about one that is not there."""
     names = list(names)
     if not names:
         return "it has none"

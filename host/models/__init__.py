@@ -1,81 +1,77 @@
-"""Model architectures: what a config.json means, which tensors a model has, and what it computes around its products.
+"""Model architectures, one module each, found by itself; the rest of the project names none of them.
 
-A new one is a module with a configuration (`blocks.ModelConfig`) and a model (`blocks.Model`), and an entry here:
+A module's ``ARCHITECTURE`` says what a config.json means, which tensors a model has, and what it computes around its
+products. See docs/extending.md.
 
-- `fields`: the entries of a config.json, checked one by one
-- `rotary`, `blocks`: what architectures share
-- `llama`: Llama
+- `_base`: what an entry is
+- `_fields`, `_rotary`, `_cache`: what architectures share
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.quantised import quantised_config
-from seedlm.host.models.blocks import Engine, Model, ModelConfig
-from seedlm.host.models.fields import Fields
-from seedlm.host.models.llama import Llama, LlamaConfig
+from seedlm.golden.registry import modules
+from seedlm.host.models._base import Architecture, Engine, Group, Model, ModelConfig
+from seedlm.host.models._fields import Fields
 
 if TYPE_CHECKING:
     from seedlm.host.checkpoint import Checkpoint
 
-__all__ = ["ARCHITECTURES", "Architecture", "language_model", "model_config"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Engine",
+    "Group",
+    "Model",
+    "ModelConfig",
+    "architecture_of",
+    "language_model",
+    "model_config",
+]
+
+ARCHITECTURES: dict[str, Architecture] = {m.ARCHITECTURE.name: m.ARCHITECTURE for m in modules(__name__)}
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A kind of model.
-
-    Parameters
-    ----------
-    model_type : str
-        What config.json calls it where it names no architecture.
-    config : type
-        Read from a config.json by ``config.from_json(fields)``.
-    model : type
-        Made by ``model(checkpoint, engine)``.
-    """
-
-    model_type: str
-    config: type[ModelConfig]
-    model: type[Model]
-
-
-# By the names that config.json has under "architectures".
-ARCHITECTURES: dict[str, Architecture] = {"LlamaForCausalLM": Architecture("llama", LlamaConfig, Llama)}
-
-
-def model_config(config: Mapping[str, Any], where: str) -> ModelConfig:
-    """What a model is, from the content of its config.json; `where` begins the messages.
+def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
+    """The architecture that a config.json names; `where` begins the messages.
 
     Raises
     ------
     SeedLMError
-        An architecture that is not there, weights that are quantised already, something of the architecture that is
-        not supported, a value that is missing or invalid.
+        None that is there, or weights that are quantised already.
     """
-    architecture = ARCHITECTURES[_name(config, where)]
+    names = config.get("architectures") or []
+    if not isinstance(names, list):
+        names = [names]
+    kind = config.get("model_type")
+    for architecture in ARCHITECTURES.values():
+        if architecture.name in names or (not names and architecture.model_type == kind):
+            break
+    else:
+        found = ", ".join(map(str, names)) or kind
+        what = f"unsupported architecture {found}" if found else "no architecture"
+        raise SeedLMError(f"{where}: {what}: expected {' or '.join(ARCHITECTURES)}")
     if found := quantised_config(config):
         raise SeedLMError(f"{where}: quantised already by {found}: expected the original weights as F16, BF16 or F32")
-    return architecture.config.from_json(Fields(config, where))
+    return architecture
 
 
-def _name(config: Mapping[str, Any], where: str) -> str:
-    names = config.get("architectures") or []
-    if not names:
-        names = [n for n, a in ARCHITECTURES.items() if a.model_type == config.get("model_type")]
-    for name in names:
-        if name in ARCHITECTURES:
-            return name
-    found = ", ".join(map(str, names)) or config.get("model_type")
-    what = f"unsupported architecture {found}" if found else "no architecture"
-    raise SeedLMError(f"{where}: {what}: expected {' or '.join(ARCHITECTURES)}")
+def model_config(config: Mapping[str, Any], where: str) -> ModelConfig:
+    """What a model is, from the content of its config.json.
+
+    Raises
+    ------
+    SeedLMError
+        What `architecture_of` refuses; something of the architecture that is not supported, a value that is missing
+        or invalid.
+    """
+    return architecture_of(config, where).config.from_json(Fields(config, where))
 
 
 def language_model(checkpoint: Checkpoint, engine: Engine) -> Model:
     """The model of a checkpoint, its products computed by `engine`."""
-    (model,) = {a.model for a in ARCHITECTURES.values() if type(checkpoint.config) is a.config}
-    return model(checkpoint, engine)
+    return checkpoint.architecture.model(checkpoint, engine)

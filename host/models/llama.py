@@ -14,14 +14,15 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from seedlm.golden.errors import SeedLMError
-from seedlm.host.models.blocks import Cache, Engine
-from seedlm.host.models.fields import Fields
-from seedlm.host.models.rotary import Rope, frequencies, rotate, tables
+from seedlm.host.models._base import Architecture, Engine, Group
+from seedlm.host.models._cache import Cache
+from seedlm.host.models._fields import Fields
+from seedlm.host.models._rotary import Rope, frequencies, rotate, tables
 
 if TYPE_CHECKING:
     from seedlm.host.checkpoint import Checkpoint
 
-__all__ = ["Llama", "LlamaConfig"]
+__all__ = ["ARCHITECTURE", "Llama", "LlamaConfig"]
 
 # Below this many weights several threads of the BLAS cost more than they give.
 SMALL = 200_000_000
@@ -144,6 +145,17 @@ class LlamaConfig:
         out[NORM] = self.hidden
         return out
 
+    def groups(self) -> list[Group]:
+        """The products of a token: all matrices, those of a layer once with the number of layers."""
+        matrices = [f"model.layers.0.{p}.weight" for p in PROJECTIONS]
+        return [
+            Group("q, k, v", tuple(matrices[:3]), self.layers),
+            Group("o", tuple(matrices[3:4]), self.layers),
+            Group("gate, up", tuple(matrices[4:6]), self.layers),
+            Group("down", tuple(matrices[6:]), self.layers),
+            Group("lm_head", (HEAD,)),
+        ]
+
 
 class Llama:
     """A model that continues token sequences.
@@ -249,3 +261,6 @@ class Llama:
         with np.errstate(over="ignore"):  # exp(-gate) may be infinite: the limit is right
             silu = gate / (1 + np.exp(-gate))
         return self._linear([layer + "down_proj.weight"], silu * up)[0]
+
+
+ARCHITECTURE = Architecture("LlamaForCausalLM", "llama", LlamaConfig, Llama)

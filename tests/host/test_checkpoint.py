@@ -15,8 +15,8 @@ from seedlm.golden.matrix import PackedMatrix
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import FloatEngine
 from seedlm.host.models import ARCHITECTURES, Architecture, language_model, model_config
+from seedlm.host.models._rotary import Rope
 from seedlm.host.models.llama import Llama, LlamaConfig
-from seedlm.host.models.rotary import Rope
 from tests.host.tiny_llama import BUNDLED, CONFIG, SCALED, stored_tensors, write_model
 
 
@@ -296,7 +296,8 @@ def test_registry(tmp_path, rng, monkeypatch):
 
     write_model(tmp_path, rng, architectures=["OtherForCausalLM"])
     assert "unsupported architecture OtherForCausalLM: expected LlamaForCausalLM" in complaint(tmp_path)
-    monkeypatch.setitem(ARCHITECTURES, "OtherForCausalLM", Architecture("other", OtherConfig, Other))
+    other = Architecture("OtherForCausalLM", "other", OtherConfig, Other)
+    monkeypatch.setitem(ARCHITECTURES, other.name, other)
     checkpoint = Checkpoint(tmp_path)
     assert type(checkpoint.config) is OtherConfig
     assert type(language_model(checkpoint, FloatEngine(checkpoint.linear))) is Other

@@ -14,8 +14,8 @@ from seedlm.golden.product import product
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import ApproximateEngine, FloatEngine, ReferenceEngine
 from seedlm.host.models import model_config
+from seedlm.host.models._rotary import frequencies
 from seedlm.host.models.llama import Llama
-from seedlm.host.models.rotary import frequencies
 from tests.host.tiny_llama import (
     BUNDLED,
     CONFIG,

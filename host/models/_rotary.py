@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seedlm.host.models.fields import Fields
+from seedlm.host.models._fields import Fields
 
 __all__ = ["Rope", "frequencies", "rotate", "tables"]
 

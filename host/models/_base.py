@@ -1,15 +1,36 @@
-"""What architectures share: how a model is asked, what multiplies for it, what it remembers."""
+"""What an entry of the registry is: an architecture, with its configuration and its model."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
 
-from seedlm.host.models.fields import Fields
+from seedlm.host.models._cache import Cache
+from seedlm.host.models._fields import Fields
 
-__all__ = ["Cache", "Engine", "Model", "ModelConfig"]
+__all__ = ["Architecture", "Engine", "Group", "Model", "ModelConfig"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Matrices that are multiplied with one vector.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    matrices : tuple of str
+        Of one occurrence, by the names of `ModelConfig.shapes`.
+    count : int
+        How often this happens for a token.
+    """
+
+    name: str
+    matrices: tuple[str, ...]
+    count: int = 1
 
 
 class ModelConfig(Protocol):
@@ -17,7 +38,7 @@ class ModelConfig(Protocol):
 
     Attributes
     ----------
-    vocab, hidden, layers, context : int
+    vocab, hidden, layers, kv_heads, head_dim, context : int
     tied : bool
         The output matrix is the embedding.
     bos : int or None
@@ -33,6 +54,8 @@ class ModelConfig(Protocol):
     vocab: int
     hidden: int
     layers: int
+    kv_heads: int
+    head_dim: int
     context: int
     tied: bool
     bos: int | None
@@ -54,6 +77,10 @@ class ModelConfig(Protocol):
         """Lengths of all other tensors but the embedding."""
         ...
 
+    def groups(self) -> list[Group]:
+        """The products of a token: all matrices, those of a layer once with the number of layers."""
+        ...
+
 
 class Engine(Protocol):
     """What multiplies."""
@@ -61,26 +88,6 @@ class Engine(Protocol):
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         """Products of several matrices with the same vectors: float32 [n, rows] each, from float32 [n, cols]."""
         ...
-
-
-class Cache:
-    """Keys and values of the positions seen so far, float32, for every layer."""
-
-    def __init__(self, layers: int, kv_heads: int, head_dim: int):
-        self.length = 0
-        empty = np.zeros((kv_heads, 0, head_dim), np.float32)
-        self._keys, self._values = [empty] * layers, [empty] * layers
-
-    def extend(self, layer: int, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add [kv_heads, n, head_dim] after `length` positions; all of them. The caller then moves `length`."""
-        end = self.length + keys.shape[1]
-        if self._keys[layer].shape[1] < end:
-            room = ((0, 0), (0, max(64, 2 * end) - self._keys[layer].shape[1]), (0, 0))
-            self._keys[layer] = np.pad(self._keys[layer], room)
-            self._values[layer] = np.pad(self._values[layer], room)
-        self._keys[layer][:, self.length : end] = keys
-        self._values[layer][:, self.length : end] = values
-        return self._keys[layer][:, :end], self._values[layer][:, :end]
 
 
 class Model(Protocol):
@@ -102,3 +109,25 @@ class Model(Protocol):
     def logits(self, tokens: np.ndarray, cache: Cache | None = None, *, last: bool = False) -> np.ndarray:
         """Logits of what follows each token, float32 [n, vocab]; with `last` of the last token only."""
         ...
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of model.
+
+    Parameters
+    ----------
+    name : str
+        What config.json calls it under "architectures".
+    model_type : str
+        What config.json calls it where it names no architecture.
+    config : type
+        Read from a config.json by ``config.from_json(fields)``.
+    model : type
+        Made by ``model(checkpoint, engine)``.
+    """
+
+    name: str
+    model_type: str
+    config: type[ModelConfig]
+    model: type[Model]
