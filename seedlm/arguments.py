@@ -12,12 +12,14 @@ import math
 from seedlm.golden.build import CODECS, Codec, Config, codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import require_new, require_writable
+from seedlm.sim.memories import DEFAULT_MEMORY, MEMORIES, memory_help
 
 __all__ = [
     "CODEC_HELP",
     "DTYPES",
     "PACKED_HELP",
     "add_build_arguments",
+    "add_memory_argument",
     "build_config",
     "codec_argument",
     "dtype_argument",
@@ -63,6 +65,14 @@ def add_build_arguments(parser: argparse.ArgumentParser, *, codec: bool = True) 
             f"--{field.replace('_', '-')}", metavar="N", type=positive, default=value,
             help=f"{what} (default: {value})",
         )  # fmt: skip
+
+
+def add_memory_argument(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """The choice of a simulated memory; `of` says what it belongs to."""
+    parser.add_argument(
+        "--memory", choices=list(MEMORIES), default=DEFAULT_MEMORY,
+        help=f"{of}{memory_help()} (default: {DEFAULT_MEMORY})",
+    )  # fmt: skip
 
 
 def build_config(args: argparse.Namespace, codec: Codec | None = None) -> Config:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedlm.arguments import CODEC_HELP, codec_argument
-from seedlm.bench_report import COMPARED, add_speedups, judge, markdown, shape_name
 from seedlm.console import Console, Progress, complain
 from seedlm.golden.build import CODECS, Codec, Config, codec
 from seedlm.golden.errors import SeedLMError
+from seedlm.sim.memories import MEMORIES, memory_help
+from seedlm.sim.report import COMPARED, add_speedups, check_targets, markdown, shape_name
 
 if TYPE_CHECKING:
-    from seedlm.sim.benchmark import Measurement, Readers
+    from seedlm.sim.benchmark import Readers
 
 NAME = "bench"
 SUMMARY = "time the simulated accelerator on layer shapes, beside FP16"
@@ -52,7 +53,6 @@ SHAPES = (
 )  # fmt: skip
 QUICK_SHAPES = ((192, 512), (1024, 1024), (4096, 4096))
 QUICK_CODECS = ("fp16", "seedlm4")
-MEMORIES = ("ideal", "ddr3", "litedram")
 DEFAULT_MEMORIES = ("ideal", "ddr3")
 OPTIONS: dict[str, int] = {}  # of every build, besides the codec
 QUEUED_SHAPE = (512, 192)
@@ -81,8 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"this codec and fp16 only (may be repeated): {CODEC_HELP}",
     )  # fmt: skip
     parser.add_argument(
-        "--memory", choices=MEMORIES, action="append",
-        help="this memory only (may be repeated; default: ideal and ddr3); litedram needs make litedram",
+        "--memory", choices=list(MEMORIES), action="append",
+        help=f"this memory only (may be repeated; default: {' and '.join(DEFAULT_MEMORIES)}); {memory_help()}",
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of weights and activations (default: 0)")
     parser.add_argument(
@@ -143,7 +143,8 @@ class Bench:
     def run(self, save: Progress) -> None:
         """Measure everything into `rows`; `save(n)` is called with their number after each."""
         from seedlm.sim.accelerator import Accelerator
-        from seedlm.sim.benchmark import Readers, product_beats
+        from seedlm.sim.benchmark import Readers
+        from seedlm.sim.measure import product_beats
 
         def beats(config: Config, rows: int, cols: int, products: int) -> int:
             return products * product_beats(config, rows, cols)
@@ -164,16 +165,14 @@ class Bench:
 
     def _by_controller(self) -> list[list[str]]:
         """The memories that one build serves, build by build."""
-        from seedlm.sim.memory import memory
-
-        groups = itertools.groupby(self.memories, lambda name: memory(name).controller)
+        groups = itertools.groupby(self.memories, lambda name: MEMORIES[name].controller)
         return [list(group) for _, group in groups]
 
     def _one(self, device, readers: Readers, rows: int, cols: int, products: int, advance: Progress) -> None:
-        from seedlm.sim.benchmark import measure
+        from seedlm.sim.benchmark import measure, record
 
-        m: Measurement = measure(device, rows, cols, seed=self.seed, products=products, advance=advance)
-        row = m.record(readers.efficiency(m.memory, m.data_beats))
+        m = measure(device, rows, cols, seed=self.seed, products=products, advance=advance)
+        row = record(m, readers.efficiency(m.memory, m.data_beats))
         self.rows.append(row)
         add_speedups(self.rows)
         speedup = row["speedup_vs_fp16"]
@@ -205,14 +204,14 @@ def _report(bench: Bench, command: str) -> dict:
         "seed": bench.seed,
         "rows": rows,
         "queued": queued,
-        "targets": judge(bench.rows),
+        "targets": check_targets(bench.rows),
         "status": "different" if wrong else "ok",
     }
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.bench_pictures import draw
     from seedlm.golden.files.atomic import atomic_path
+    from seedlm.sim.pictures import draw
 
     shapes = args.shape or list(QUICK_SHAPES if args.quick else SHAPES)
     codecs = args.codec or [CODECS[name] for name in (QUICK_CODECS if args.quick else CODECS)]

@@ -47,13 +47,14 @@ def large(memory: str) -> dict:
 
     from seedlm.golden.matrix import PackedMatrix
     from seedlm.golden.product import product
-    from seedlm.simulate import measure, print_report
+    from seedlm.simulate import figures, measure, print_report
 
     rng = np.random.default_rng(1)
     matrix = PackedMatrix.random(CODECS[DEFAULT_CODEC], LARGE, LARGE, rng)
     x = rng.standard_normal(LARGE).astype(np.float16)
     console = Console()
-    report = measure(matrix, x, None, memory=memory, wave=None, console=console).report(product(matrix, x))
+    measured, y = measure(matrix, x, None, memory=memory, wave=None, console=console)
+    report = figures(measured.compared([(y, product(matrix, x))]))
     print()
     print_report("random words", report, console)
     if report["status"] != "ok":

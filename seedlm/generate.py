@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import CODEC_HELP, codec_argument, positive
+from seedlm.arguments import CODEC_HELP, add_memory_argument, codec_argument, positive
 from seedlm.console import Console
 from seedlm.golden.build import DEFAULT_CODEC
 from seedlm.golden.errors import SeedLMError
@@ -58,10 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoder", choices=["optimal", "paper"], default="optimal",
         help="how blocks are searched when the model is compressed (default: optimal)",
     )  # fmt: skip
-    parser.add_argument(
-        "--memory", choices=["ddr3", "ideal"], default="ddr3",
-        help="of engine rtl; ddr3: DDR3-1600 with refresh (default); ideal: the same without refresh",
-    )  # fmt: skip
+    add_memory_argument(parser, "of engine rtl; ")
     parser.add_argument(
         "--no-fp16", action="store_true",
         help="of engine rtl: no comparison with FP16 weights (saves compiling their simulation)",
@@ -228,7 +225,8 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
 def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console: Console) -> dict:
     """Cycles per token, and what they mean beside binary16 weights."""
     from seedlm.golden.build import CODECS
-    from seedlm.sim.timing import decode_step, layer_products
+    from seedlm.project import measured_step
+    from seedlm.sim.timing import layer_products
 
     steps = out.usage[1:]
     cost: dict = {
@@ -242,7 +240,7 @@ def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console:
         cycles = sum(usage.cycles for usage in steps) / len(steps)
         beats = sum(usage.data_beats for usage in steps) / len(steps)
     else:  # the prompt gave the only token: measure a step of its own
-        step = decode_step(products, args.codec, memory, console)
+        step = measured_step(products, args.codec, memory, console)
         cycles, beats = step.cycles, step.data_beats
     cost |= {
         "cycles_per_token": cycles,
@@ -251,7 +249,7 @@ def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console:
     }
     if args.no_fp16:
         return cost
-    baseline = decode_step(products, CODECS["fp16"], memory, console)
+    baseline = measured_step(products, CODECS["fp16"], memory, console)
     return cost | {
         "fp16": {
             "cycles_per_token": baseline.cycles,

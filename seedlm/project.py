@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import CODEC_HELP, codec_argument
+from seedlm.arguments import CODEC_HELP, add_memory_argument, codec_argument
 from seedlm.console import Console, human_bytes
 from seedlm.golden.build import CODECS, Codec
 from seedlm.golden.errors import SeedLMError
@@ -16,6 +16,7 @@ from seedlm.golden.errors import SeedLMError
 if TYPE_CHECKING:
     from seedlm.golden.build import Config
     from seedlm.host.models import ModelConfig
+    from seedlm.sim.memory import Memory
     from seedlm.sim.timing import Products, Step
 
 NAME = "project"
@@ -63,10 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--codec", type=codec_argument, action="append", default=[],
         help=f"only these beside fp16; may be given several times: {CODEC_HELP} (default: all of them)",
     )  # fmt: skip
-    parser.add_argument(
-        "--memory", choices=["ddr3", "ideal"], default="ddr3",
-        help="ddr3: DDR3-1600 with refresh (default); ideal: the same without refresh",
-    )  # fmt: skip
+    add_memory_argument(parser)
     parser.add_argument("--quick", action="store_true", help="measure large shapes on fewer rows and extrapolate")
 
 
@@ -94,13 +92,28 @@ def model_config(name: str) -> ModelConfig:
 
 def memory_bytes(config: Config, products: list[Products]) -> int:
     """Bytes of the weights' images and row scales, in regions of whole pages."""
-    page = 4096
-    return sum(
-        part.count * -(-beats * config.beat_bytes // page) * page
-        for part in products
-        for rows in part.rows
-        for beats in (config.image_beats(rows, part.cols), config.scale_beats(rows))
-    )
+    from seedlm.host.regions import Allocator, region_sizes
+
+    total = 0
+    for part in products:
+        for rows in part.rows:
+            sizes, allocate = region_sizes(config, rows, part.cols), Allocator(0, 1 << 64)
+            for name in ("weights", "scales"):
+                allocate(sizes[name])
+            total += part.count * allocate.next
+    return total
+
+
+def measured_step(
+    products: list[Products], codec: Codec, memory: Memory, console: Console, *, quick: bool = False
+) -> Step:
+    """The products of a decoding step on the default build for `codec`, with their progress shown."""
+    from seedlm.golden.build import Config
+    from seedlm.sim.timing import decode_step, weight_beats
+
+    config = Config(codec=codec)
+    with console.progress(f"measuring {codec.name}", weight_beats(config, products)) as advance:
+        return decode_step(products, config, memory, quick=quick, advance=advance)
 
 
 def figures(step: Step, codec: Codec, clock_mhz: float, products: list[Products]) -> dict:
@@ -121,7 +134,7 @@ def figures(step: Step, codec: Codec, clock_mhz: float, products: list[Products]
         "products": [
             {
                 "name": part.products.name, "rows": list(part.products.rows), "cols": part.products.cols,
-                "count": part.products.count, "cycles": part.usage.cycles, "efficiency": part.usage.efficiency,
+                "count": part.products.count, "cycles": part.measured.cycles, "efficiency": part.measured.efficiency,
                 "extrapolated": part.extrapolated,
             }
             for part in step.parts
@@ -130,8 +143,8 @@ def figures(step: Step, codec: Codec, clock_mhz: float, products: list[Products]
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.sim.memory import memory
-    from seedlm.sim.timing import decode_step, layer_products
+    from seedlm.sim.memories import memory
+    from seedlm.sim.timing import layer_products
 
     started = time.perf_counter()
     config, which = model_config(args.model), memory(args.memory)
@@ -140,7 +153,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.hint("preparing simulations (compiled once for each codec, then kept)")
     rows = []
     for codec in (CODECS[BASELINE], *chosen):
-        step = decode_step(products, codec, which, console, quick=args.quick)
+        step = measured_step(products, codec, which, console, quick=args.quick)
         rows.append(figures(step, codec, which.clock_mhz, products))
     for row in rows:
         row["speedup"] = rows[0]["cycles"] / row["cycles"]

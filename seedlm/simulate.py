@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import PACKED_HELP, require_writable, scale_argument
+from seedlm.arguments import PACKED_HELP, add_memory_argument, require_writable, scale_argument
 from seedlm.console import Console, by, complain, human_bytes, stacked_bar
-from seedlm.host.traffic import Counted
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from seedlm.golden.build import Config
     from seedlm.golden.matrix import PackedMatrix
-    from seedlm.hdl.registers import ErrorCode
-    from seedlm.sim.memory import Memory
+    from seedlm.sim.measure import Measurement
 
 NAME = "sim"
 SUMMARY = "multiply on the simulated accelerator, compare with the reference"
@@ -63,93 +57,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale", metavar="S", type=scale_argument,
         help="scale of the product, rounded to binary32 (default: the tensor's own; none with row scales)",
     )  # fmt: skip
-    parser.add_argument(
-        "--memory", choices=["ddr3", "ideal", "litedram"], default="ddr3",
-        help="ddr3: DDR3-1600 with refresh (default); ideal: the same without refresh; litedram: DDR3-1600 behind"
-        " LiteDRAM's controller (needs make litedram)",
-    )  # fmt: skip
+    add_memory_argument(parser)
     parser.add_argument(
         "--wave", metavar="OUT.fst", type=Path, help="write waves of the whole run (another, slower build)"
     )
 
 
-@dataclass(frozen=True)
-class Measured(Counted):
-    """One product on the simulated accelerator.
-
-    Attributes
-    ----------
-    config : Config
-        The build.
-    memory : Memory
-    rows, cols : int
-    y : np.ndarray
-        float32 [rows].
-    code : ErrorCode
-        How the product ended.
-    counters : dict
-        The accelerator's own, see `hdl.registers.COUNTERS`.
-    simulated : int
-        All clock cycles of the simulation, register accesses and reset included.
-    seconds : float
-        Time of the whole run on this machine, memory images included, compilation not.
-    """
-
-    config: Config
-    memory: Memory
-    rows: int
-    cols: int
-    y: np.ndarray
-    code: ErrorCode
-    counters: dict[str, int]
-    simulated: int
-    seconds: float
-
-    def report(self, expected: np.ndarray) -> dict:
-        """The figures by name, and how many of the outputs have the bits of `expected`."""
-        from seedlm.hdl.registers import CATEGORIES, ErrorCode
-
-        equal = int((self.y.view("u4") == expected.view("u4")).sum())
-        if self.code not in (ErrorCode.NONE, ErrorCode.NONFINITE):
-            status = self.code.name.lower()
-        elif equal != self.rows:
-            status = "different"
-        else:
-            status = "ok" if self.code is ErrorCode.NONE else "nonfinite"
-        return {
-            "codec": self.config.codec.name,
-            "rows": self.rows,
-            "cols": self.cols,
-            "lanes": self.config.lanes,
-            "memory": self.memory.name,
-            "cycles": self.cycles,
-            "data_beats": self.data_beats,
-            "beats": self.beats,
-            "bytes": self.data_beats * self.config.beat_bytes,
-            "efficiency": self.efficiency,
-            "stalls": {cause: self.counters[cause] for cause in CATEGORIES if cause != "streaming"},
-            "clock_mhz": self.memory.clock_mhz,
-            "microseconds": self.cycles / self.memory.clock_mhz,
-            "simulated_cycles": self.simulated,
-            "seconds": round(self.seconds, 4),
-            "cycles_per_second": round(self.simulated / self.seconds),
-            "outputs_equal": equal,
-            "outputs_total": self.rows,
-            "status": status,
-        }
-
-
 def measure(
     matrix: PackedMatrix, x: np.ndarray, scale: float | None, *, memory: str, wave: Path | None, console: Console
-) -> Measured:
-    """Run one product in a fresh simulation.
+) -> tuple[Measurement, np.ndarray]:
+    """Run one product in a fresh simulation; what it cost, and its result.
 
     Parameters
     ----------
     matrix, x, scale
         As for `golden.product.product`.
     memory : str
-        ``ddr3``, ``ideal`` or ``litedram``.
+        One of `seedlm.sim.memories`.
     wave : Path, optional
         Write waves there.
 
@@ -161,29 +85,34 @@ def measure(
     from seedlm.golden.build import Config
     from seedlm.golden.files.atomic import atomic_path
     from seedlm.sim.accelerator import Accelerator
+    from seedlm.sim.measure import run_matrix
 
-    config = Config(codec=matrix.codec)
     console.hint("preparing the simulation (compiled once for each codec, then kept)")
-    with Accelerator(config, memory=memory, trace=wave is not None) as accelerator:
-        simulation = accelerator.simulation
-        started, before = time.perf_counter(), simulation.cycles
-        with atomic_path(wave) if wave else nullcontext() as temporary:
-            if wave:
-                simulation.trace_open(temporary)
-            loaded = accelerator.load_matrix(matrix)
-            (outcome,) = accelerator.products([(loaded, x, scale)])
-            counters = accelerator.counters()
-            if wave:
-                simulation.trace_close()
-        seconds = time.perf_counter() - started
-        return Measured(
-            config, simulation.memory, matrix.rows, matrix.cols, outcome.y, outcome.code, counters,
-            simulation.cycles - before, seconds,
-        )  # fmt: skip
+    with Accelerator(Config(codec=matrix.codec), memory=memory, trace=wave is not None) as accelerator:
+        if wave is None:
+            return run_matrix(accelerator, matrix, x, scale)
+        with atomic_path(wave) as temporary:
+            accelerator.simulation.trace_open(temporary)
+            found = run_matrix(accelerator, matrix, x, scale)
+            accelerator.simulation.trace_close()
+            return found
+
+
+def figures(measured: Measurement) -> dict:
+    """What the report says of a product."""
+    where = measured.where
+    return measured.figures() | {
+        "lanes": measured.config.lanes,
+        "bytes": measured.data_beats * measured.config.beat_bytes,
+        "stalls": {cause: count for cause, count in where.items() if cause != "streaming"},
+        "clock_mhz": measured.memory.clock_mhz,
+        "outputs_total": measured.checked,
+        "status": measured.status,
+    }
 
 
 def print_report(name: str, report: dict, console: Console) -> None:
-    """The figures of `Measured.report` for a reader."""
+    """The `figures` of a product for a reader."""
     cycles, beats = report["cycles"], report["beats"]
     digits = max(7, math.ceil(math.log10(cycles + 1) * 4 / 3))
 
@@ -227,16 +156,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     else:
         x = load_npy(args.x, np.float16, matrix.cols)
     expected = product(matrix, x, args.scale)
-    measured = measure(matrix, x, args.scale, memory=args.memory, wave=args.wave, console=console)
+    measured, y = measure(matrix, x, args.scale, memory=args.memory, wave=args.wave, console=console)
     if args.out is not None:
-        save_npy(args.out, measured.y)
+        save_npy(args.out, y)
     report = {
         "file": str(args.file),
         "tensor": args.tensor,
         "x": str(args.x) if args.x else f"standard normal, seed {args.seed}",
         "out": str(args.out) if args.out else None,
         "wave": str(args.wave) if args.wave else None,
-        **measured.report(expected),
+        **figures(measured.compared([(y, expected)])),
     }
     console.json(report)
     print_report(args.tensor, report, console)

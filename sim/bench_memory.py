@@ -10,10 +10,13 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from seedlm.sim.memory import DDR3, IDEAL, LITEDRAM, Memory
+from seedlm.sim.memories import MEMORIES
+from seedlm.sim.memory import Memory
 from seedlm.sim.simulation import Simulation, reader_verilog
 
 __all__ = ["CASES", "LITEDRAM_CASES", "Case", "Reader", "Reading", "run_case"]
+
+DDR3, IDEAL, LITEDRAM = (MEMORIES[name] for name in ("ddr3", "ideal", "litedram"))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
-"""Settings of the simulated memory: DDR3 timing in nanoseconds, and what it is in cycles of the controller."""
+"""A simulated memory: DDR3 timing in nanoseconds, what it is in cycles of the controller, and the controller.
+
+The memories themselves are entries of the registry `seedlm.sim.memories`.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
 
-from seedlm.golden.errors import SeedLMError
-
-__all__ = ["DDR3", "IDEAL", "LITEDRAM", "MEMORIES", "Memory", "memory"]
+__all__ = ["Memory"]
 
 CLOCKS_PER_CYCLE = 4  # DRAM clocks in a cycle of the controller (4:1)
 BURST_CLOCKS = 4  # BL8
@@ -22,19 +25,27 @@ class Memory:
 
     Parameters
     ----------
+    name : str
+        What it is called on the command line and in reports.
+    summary : str
+        For the help of ``--memory``.
     refresh : bool
         Off makes the ideal memory.
     bank_row_column : bool
         Address map with the bank on top; otherwise row, bank, column from the top.
     clock_mhz : float
         The controller's clock: an eighth of the data rate.
+
+    Attributes
+    ----------
     controller : str
-        "ddr3": the model of ddr3.sv. "litedram": LiteDRAM, which has a clock, chips and an address map of its own
-        (`sim.litedram`); nothing here has an effect on it. Decides what is compiled.
+        Memories with the same one share a compiled model and differ in `settings` alone.
     """
 
+    controller: ClassVar[str] = "ddr3"
+
     name: str = "ddr3"
-    controller: str = "ddr3"
+    summary: str = ""
     refresh: bool = True
     bank_row_column: bool = False
     clock_mhz: float = 200.0
@@ -50,6 +61,16 @@ class Memory:
     wtr: float = 7.5
     read_latency: int = 11  # DRAM clocks (CL)
     write_latency: int = 8  # DRAM clocks (CWL)
+
+    def verilog(self, bus_bits: int) -> dict[str, str]:
+        """The controller with its memory: files by name, with a module ``ddr3`` that has the ports of ddr3.sv.
+
+        Raises
+        ------
+        SeedLMError
+            There is none for a bus of that width, or a tool that generates it is missing.
+        """
+        return {"ddr3.sv": (Path(__file__).resolve().parent / "ddr3.sv").read_text()}
 
     def cycles(self, nanoseconds: float) -> int:
         """Whole cycles of the controller that take at least this long."""
@@ -82,24 +103,3 @@ class Memory:
     def but(self, **changes: object) -> Memory:
         """A copy with some values changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
-
-
-DDR3 = Memory()
-IDEAL = Memory(name="ideal", refresh=False)
-LITEDRAM = Memory(name="litedram", controller="litedram")
-MEMORIES = {m.name: m for m in (DDR3, IDEAL, LITEDRAM)}
-
-
-def memory(which: str | Memory) -> Memory:
-    """The memory of that name, or the one given.
-
-    Raises
-    ------
-    SeedLMError
-        Unknown name.
-    """
-    if isinstance(which, Memory):
-        return which
-    if which not in MEMORIES:
-        raise SeedLMError(f"unknown memory {which!r}: expected {', '.join(MEMORIES)}")
-    return MEMORIES[which]

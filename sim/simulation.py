@@ -18,8 +18,8 @@ import numpy as np
 from seedlm.build.rewrite import modules
 from seedlm.golden.errors import SeedLMError
 from seedlm.sim import verilator
+from seedlm.sim.memories import memory as named_memory
 from seedlm.sim.memory import Memory
-from seedlm.sim.memory import memory as named_memory
 
 __all__ = ["BusError", "Simulation", "SimulationError", "Timeout", "build_system", "reader_verilog"]
 
@@ -47,7 +47,7 @@ class BusError(SimulationError):
 
 def build_system(
     verilog: str, *, dut: str = "SeedLMAccelerator", bus_bits: int = 512, addr_bits: int = 34, row_beats: int = 128,
-    controller: str = "ddr3", trace: bool = False, threads: int = 1, optimise: str = OPTIMISE,
+    memory: str | Memory = "ddr3", trace: bool = False, threads: int = 1, optimise: str = OPTIMISE,
 ) -> Path:  # fmt: skip
     """The shared library of a system around the module `dut` of `verilog`; from the cache or built now.
 
@@ -60,8 +60,8 @@ def build_system(
         Widths of its AXI4 port.
     row_beats : int
         Beats in a DRAM row.
-    controller : str
-        What is behind that port: `Memory.controller`.
+    memory : str or Memory
+        What is behind that port: its controller is built in, its settings are not.
     trace : bool
         Build in waves (slower, a separate entry of the cache).
     """
@@ -70,7 +70,7 @@ def build_system(
         verilog={
             "shared.vlt": _shared(verilog),
             "dut.sv": verilog,
-            **_controller(controller, bus_bits),
+            **named_memory(memory).verilog(bus_bits),
             "system.sv": (FOLDER / "system.sv").read_text(),
         },
         cxx={n: (FOLDER / n).read_text() for n in ("harness.cpp", "store.cpp", "store.h")},
@@ -97,19 +97,6 @@ def _shared(verilog: str) -> str:
     names = [p.name for p in parts if uses[p.name] >= SHARED_INSTANCES and len(p.text) >= SHARED_SIZE]
     lines = [f'no_inline -module "{name}"' for name in names]
     return "\n".join(["`verilator_config", *lines, ""])
-
-
-def _controller(name: str, bus_bits: int) -> dict[str, str]:
-    """Verilog with the module `ddr3`: file name to text."""
-    if name == "ddr3":
-        return {"ddr3.sv": (FOLDER / "ddr3.sv").read_text()}
-    if name != "litedram":
-        raise SimulationError(f"unknown memory controller {name!r}: expected ddr3 or litedram")
-    if bus_bits != 512:
-        raise SimulationError(f"LiteDRAM is generated with a bus of 512 bits, not {bus_bits}")
-    from seedlm.sim.litedram import litedram_verilog
-
-    return {"core.v": litedram_verilog(), "litedram.sv": (FOLDER / "litedram.sv").read_text()}
 
 
 def reader_verilog() -> str:
@@ -161,7 +148,7 @@ class Simulation:
     verilog : str
         Verilog with the module `dut`.
     memory : str or Memory
-        "ddr3", "ideal", "litedram" or own settings.
+        One of `seedlm.sim.memories`, or own settings.
     trace : bool
         Build the model with waves, so that `trace_open` works.
     check_bus : bool
@@ -183,7 +170,7 @@ class Simulation:
         self._handle = None
         self.check_bus = check_bus
         self._controller = named_memory(memory).controller
-        self._lib = _library(build_system(verilog, controller=self._controller, trace=trace, **build))  # type: ignore[arg-type]
+        self._lib = _library(build_system(verilog, memory=memory, trace=trace, **build))  # type: ignore[arg-type]
         self._handle = self._lib.sim_create()
         self._traced = trace
         self.configure(memory)

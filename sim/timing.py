@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import amaranth
 
 from seedlm import build, golden, hdl, sim
-from seedlm.console import Console
-from seedlm.golden.build import Codec, Config
-from seedlm.golden.errors import SeedLMError
+from seedlm.golden.build import Config
 from seedlm.golden.files.atomic import atomic_path
 from seedlm.golden.files.cache import cache_folder, digest, source_digest
 from seedlm.hdl.registers import COUNTERS
-from seedlm.host.engines import Usage
 from seedlm.host.models import ModelConfig
 from seedlm.host.regions import ProductRegions, region_sizes
+from seedlm.sim.measure import Advance, Job, Measurement, run
 from seedlm.sim.memory import Memory
 
-__all__ = ["Products", "Step", "Timed", "decode_step", "layer_products"]
+__all__ = ["Products", "Step", "Timed", "decode_step", "layer_products", "weight_beats"]
 
 KIND = "timings"
 QUICK_BEATS = 60_000  # a quick measurement moves about this many beats of weights, and twice as many
@@ -64,14 +62,14 @@ class Timed:
     Attributes
     ----------
     products : Products
-    usage : Usage
-        Counters of one occurrence.
+    measured : Measurement
+        One occurrence.
     extrapolated : bool
         Measured on fewer rows, twice, and continued in a straight line.
     """
 
     products: Products
-    usage: Usage
+    measured: Measurement
     extrapolated: bool = False
 
 
@@ -83,11 +81,11 @@ class Step:
 
     @property
     def cycles(self) -> int:
-        return sum(part.usage.cycles * part.products.count for part in self.parts)
+        return sum(part.measured.cycles * part.products.count for part in self.parts)
 
     @property
     def data_beats(self) -> int:
-        return sum(part.usage.data_beats * part.products.count for part in self.parts)
+        return sum(part.measured.data_beats * part.products.count for part in self.parts)
 
     @property
     def efficiency(self) -> float:
@@ -118,21 +116,25 @@ class Timer:
         if self._accelerator:
             self._accelerator.close()
 
-    def measure(self, rows: Sequence[int], cols: int) -> Usage:
-        """The counters of products that share their activations, from the first read to the last write."""
+    def measure(self, rows: Sequence[int], cols: int) -> Measurement:
+        """Products that share their activations, from the first read to the last write."""
         key = digest(_sources(), SHORT, PHASES, self.config, self.memory, list(rows), cols)
         path = cache_folder() / KIND / f"{self.config.codec.name}-{key}.json"
         try:
             counters = json.loads(path.read_text())
             if set(counters) == set(COUNTERS) and all(type(n) is int and n >= 0 for n in counters.values()):
-                return Usage(counters)
+                return self._measurement(rows, cols, counters)
         except (OSError, ValueError, TypeError):
             pass  # not measured yet, or damaged: measure
-        usage = Usage(self._run(rows, cols))
+        counters = self._run(rows, cols)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(usage.counters))
-        return usage
+            temporary.write_text(json.dumps(counters))
+        return self._measurement(rows, cols, counters)
+
+    def _measurement(self, rows: Sequence[int], cols: int, counters: dict[str, int]) -> Measurement:
+        shapes = tuple((n, cols) for n in rows)
+        return Measurement(config=self.config, memory=self.memory, shapes=shapes, counters=counters)
 
     def _run(self, rows: Sequence[int], cols: int) -> dict[str, int]:
         """The counters, where the refresh has a say the mean of `PHASES` measurements."""
@@ -149,47 +151,45 @@ class Timer:
         if self._accelerator is None:
             self._accelerator = Accelerator(self.config, memory=self.memory)
         device, config = self._accelerator, self.config
-        if len(rows) > config.queue_depth:
-            raise SeedLMError(f"{len(rows)} products do not fit the queue of {config.queue_depth}")
         device.reset()
         with device.scratch():
             activations = device.allocate(config.activation_beats(cols) * config.beat_bytes)
-            with device.paused():
-                for i, n in enumerate(rows):
-                    sizes = region_sizes(config, n, cols)
-                    # The order of the regions decides what the DRAM's banks hold, and so the cycles.
-                    placed = {name: device.allocate(sizes[name]) for name in ("weights", "results", "scales")}
-                    regions = ProductRegions(rows=n, cols=cols, activations=activations, **placed)
-                    device.submit(regions, same=i > 0)
-                device.simulation.step(wait)
-            device.wait()
-        return device.counters()
+            jobs = []
+            for n in rows:
+                sizes = region_sizes(config, n, cols)
+                # The order of the regions decides what the DRAM's banks hold, and so the cycles.
+                placed = {name: device.allocate(sizes[name]) for name in ("weights", "results", "scales")}
+                regions = ProductRegions(rows=n, cols=cols, activations=activations, **placed)
+                jobs.append(Job(regions, same=bool(jobs)))
+            return run(device, jobs, delay=wait).counters
+
+
+def weight_beats(config: Config, products: Sequence[Products]) -> int:
+    """Beats of all their weights, which is what `decode_step` tells of its progress."""
+    return sum(config.image_beats(n, part.cols) for part in products for n in part.rows)
 
 
 def decode_step(
-    products: Sequence[Products], codec: Codec, memory: Memory, console: Console, *, quick: bool = False,
-    config: Config | None = None,
+    products: Sequence[Products], config: Config, memory: Memory, *, quick: bool = False,
+    advance: Advance = lambda n: None,
 ) -> Step:  # fmt: skip
     """Measure all products of a decoding step.
 
     Parameters
     ----------
     products : sequence of Products
-    codec : Codec
+    config : Config
+        The build.
     memory : Memory
-    console : Console
-        Shows the progress.
     quick : bool
         Large products are measured on fewer rows, twice, and continued in a straight line.
-    config : Config, optional
-        Another build than the default one for `codec`.
+    advance : callable
+        Called with the beats of weights of what was measured since the last call (`weight_beats` in total).
     """
-    config = config or Config(codec=codec)
     parts = []
-    total = sum(config.image_beats(n, p.cols) for p in products for n in p.rows)
-    with Timer(config, memory) as timer, console.progress(f"measuring {codec.name}", total) as advance:
+    with Timer(config, memory) as timer:
         for part in products:
-            beats = sum(config.image_beats(n, part.cols) for n in part.rows)
+            beats = weight_beats(config, [part])
             if quick and beats > 4 * QUICK_BEATS:
                 parts.append(Timed(part, _extrapolate(timer, part, beats), extrapolated=True))
             else:
@@ -198,14 +198,16 @@ def decode_step(
     return Step(parts)
 
 
-def _extrapolate(timer: Timer, part: Products, beats: int) -> Usage:
-    """Counters of `part` from two measurements with fewer rows, each matrix cut in the same ratio."""
+def _extrapolate(timer: Timer, part: Products, beats: int) -> Measurement:
+    """Cost of `part` from two measurements with fewer rows, each matrix cut in the same ratio."""
 
     def cut(target: int) -> list[int]:
         lanes = timer.config.lanes
         return [min(n, max(1, round(n * target / beats / lanes)) * lanes) for n in part.rows]
 
     few, more = cut(QUICK_BEATS), cut(2 * QUICK_BEATS)
-    low, high = (timer.measure(rows, part.cols).counters for rows in (few, more))
+    measured = timer.measure(few, part.cols)
+    low, high = measured.counters, timer.measure(more, part.cols).counters
     ratio = (sum(part.rows) - sum(few)) / (sum(more) - sum(few))
-    return Usage({name: round(low[name] + (high[name] - low[name]) * ratio) for name in COUNTERS})
+    counters = {name: round(low[name] + (high[name] - low[name]) * ratio) for name in COUNTERS}
+    return replace(measured, shapes=tuple((n, part.cols) for n in part.rows), counters=counters)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from seedlm.bench_report import markdown
 from seedlm.build import baselines, pages
 from seedlm.golden.errors import SeedLMError
+from seedlm.sim.report import markdown
 
 
 @pytest.mark.parametrize("name", pages.BLOCKS)

@@ -7,9 +7,9 @@ import json
 import pytest
 
 import seedlm.bench
-from seedlm.bench_pictures import draw
-from seedlm.bench_report import add_speedups, judge, markdown
 from seedlm.cli import main
+from seedlm.sim.pictures import draw
+from seedlm.sim.report import add_speedups, check_targets, markdown
 
 SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 16}
 
@@ -32,17 +32,17 @@ def test_speedups_are_over_the_same_shape_and_memory():
 def test_targets():
     rows = [row(efficiency=0.9951), row(codec="fp16", cycles=3979, efficiency=0.9949)]
     add_speedups(rows)
-    verdicts = {v["what"]: v for v in judge(rows)}
-    assert len(verdicts) == 2
-    speed = verdicts["speed-up of seedlm4, 4096x4096, ideal"]
+    targets = {v["what"]: v for v in check_targets(rows)}
+    assert len(targets) == 2
+    speed = targets["speed-up of seedlm4, 4096x4096, ideal"]
     assert (speed["measured"], speed["met"]) == (3.979, False)
     # the worst of both
-    efficiency = verdicts["efficiency, 4096x4096 and larger, all codecs, ideal"]
+    efficiency = targets["efficiency, 4096x4096 and larger, all codecs, ideal"]
     assert (efficiency["measured"], efficiency["rows"], efficiency["met"]) == (0.9949, 2, False)
     rows[1] |= {"cycles": 3981, "efficiency": 0.9950}
     add_speedups(rows)
-    assert all(v["met"] for v in judge(rows))
-    queued = judge([row(512, 192, products=10, efficiency=0.949)])
+    assert all(v["met"] for v in check_targets(rows))
+    queued = check_targets([row(512, 192, products=10, efficiency=0.949)])
     assert [v["met"] for v in queued] == [False]
 
 
@@ -51,7 +51,7 @@ def small(monkeypatch, tmp_path):
     """The command on a small accelerator, with seedlm4 for the baseline (one build less); returns the directory."""
     monkeypatch.setattr(seedlm.bench, "OPTIONS", SMALL)
     monkeypatch.setattr(seedlm.bench, "COMPARED", "seedlm4")
-    monkeypatch.setattr("seedlm.bench_report.COMPARED", "seedlm4")
+    monkeypatch.setattr("seedlm.sim.report.COMPARED", "seedlm4")
     return tmp_path / "new" / "bench"
 
 

@@ -261,7 +261,7 @@ def test_rtl_writes_what_the_reference_writes(name):
     from seedlm.golden.build import Config
     from seedlm.host.engines import AcceleratorEngine
     from seedlm.sim.accelerator import Accelerator
-    from seedlm.sim.memory import memory
+    from seedlm.sim.memories import memory
     from seedlm.sim.timing import decode_step, layer_products
 
     checkpoint = Checkpoint(BUNDLED)
@@ -304,7 +304,7 @@ def test_rtl_writes_what_the_reference_writes(name):
     assert len(set(steady)) == 1
     products = layer_products(checkpoint.config)
     for which, cycles in (("ideal", steady), ("ddr3", [step.cycles for step in usage])):
-        alone = decode_step(products, config.codec, memory(which), Console(quiet=True)).cycles
+        alone = decode_step(products, config, memory(which)).cycles
         assert abs(np.mean(cycles) / alone - 1) < 0.01, which
 
 

@@ -10,10 +10,13 @@ import pytest
 
 import seedlm.simulate
 from seedlm.cli import main
-from seedlm.golden.build import codec
+from seedlm.golden.build import Config, codec
 from seedlm.golden.files.packed import write_packed
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
+from seedlm.hdl.registers import COUNTERS, ErrorCode
+from seedlm.sim.measure import Measurement
+from seedlm.sim.memories import MEMORIES
 from tests.seedlm.conftest import SEED
 
 ROWS, COLS = 37, 200  # neither a multiple of the lanes nor of a beat of activations
@@ -107,15 +110,11 @@ def wrong(monkeypatch):
         def measure(matrix, x, scale, *, memory, wave, console):
             y = product(matrix, x, scale)
             y.view(np.uint32)[5] ^= 1
-            from seedlm.golden.build import Config
-            from seedlm.hdl.registers import COUNTERS, ErrorCode
-            from seedlm.sim.memory import MEMORIES
-
-            values = {"y": y, "code": ErrorCode.NONE, "counters": dict.fromkeys(COUNTERS, 7)} | changes
-            return seedlm.simulate.Measured(
-                config=Config(), memory=MEMORIES[memory], rows=matrix.rows, cols=matrix.cols, simulated=100,
-                seconds=0.1, **values,
-            )  # fmt: skip
+            values = {"codes": (ErrorCode.NONE,), "counters": dict.fromkeys(COUNTERS, 7)} | changes
+            y = values.pop("y", y)
+            return Measurement(
+                config=Config(), memory=MEMORIES[memory], shapes=(matrix.shape,), simulated=100, seconds=0.1, **values
+            ), y
 
         monkeypatch.setattr(seedlm.simulate, "measure", measure)
 
@@ -135,10 +134,8 @@ def test_one_wrong_bit_is_an_error(wrong, file, capsys):
 
 
 def test_an_error_code_is_an_error(wrong, file, matrix, capsys):
-    from seedlm.hdl.registers import ErrorCode
-
     x = np.random.default_rng(0).standard_normal(COLS).astype(np.float16)
-    wrong(code=ErrorCode.READ_WEIGHTS, y=product(matrix, x))
+    wrong(codes=(ErrorCode.READ_WEIGHTS,), y=product(matrix, x))
     assert main(["sim", str(file), "--tensor", "w", "--json"]) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["status"] == "read_weights"

@@ -8,7 +8,8 @@ from seedlm.golden.build import Config, codec
 from seedlm.golden.images import weight_image
 from seedlm.hdl.registers import CATEGORIES
 from seedlm.sim.accelerator import Accelerator
-from seedlm.sim.benchmark import CHECK_ALL, SAMPLE, RandomMatrix, Readers, measure, product_beats, sample
+from seedlm.sim.benchmark import CHECK_ALL, SAMPLE, RandomMatrix, Readers, measure, record, sample
+from seedlm.sim.measure import product_beats
 
 SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 8}
 SEED = 5
@@ -70,7 +71,7 @@ def test_measure(device, rows, cols, products):
     assert m.data_beats == sum(moved) == products * product_beats(device.config, rows, cols)
     assert sum(m.counters[name] for name in CATEGORIES) == m.cycles
     assert m.data_beats < m.cycles <= m.simulated
-    row = m.record(reader=0.5)
+    row = record(m, reader=0.5)
     assert row["efficiency"] == m.data_beats / m.cycles
     assert row["relative_efficiency"] == 2 * row["efficiency"]
     assert (row["rows"], row["cols"], row["codec"]) == (rows, cols, device.config.codec.name)

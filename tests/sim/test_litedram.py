@@ -5,13 +5,13 @@ import importlib.util
 import numpy as np
 import pytest
 
-import seedlm.sim.litedram
+import seedlm.sim.memories.litedram as litedram
 from seedlm.golden.build import Config
+from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
 from seedlm.sim.accelerator import Accelerator
-from seedlm.sim.bench_memory import LITEDRAM_CASES, Reader, run_case
-from seedlm.sim.memory import LITEDRAM
+from seedlm.sim.bench_memory import LITEDRAM, LITEDRAM_CASES, Reader, run_case
 from seedlm.sim.simulation import SimulationError, build_system
 from seedlm.sim.verilator import ToolError
 
@@ -22,8 +22,8 @@ needs_litedram = pytest.mark.skipif(
 
 @needs_litedram
 def test_the_same_lines_each_time():
-    text = seedlm.sim.litedram._generate()
-    assert sorted(text.splitlines()) == sorted(seedlm.sim.litedram._generate().splitlines())
+    text = litedram._generate()
+    assert sorted(text.splitlines()) == sorted(litedram._generate().splitlines())
     assert text.count("litedram_bank #") == 8
     assert "module litedram_core" in text
 
@@ -64,15 +64,13 @@ def test_products():
 
 
 def test_without_the_packages(monkeypatch):
-    monkeypatch.setattr(seedlm.sim.litedram, "PACKAGES", ("a-package-that-nobody-has",))
+    monkeypatch.setattr(litedram, "PACKAGES", ("a-package-that-nobody-has",))
     with pytest.raises(ToolError, match="needs the Python package a-package-that-nobody-has: run make litedram"):
-        seedlm.sim.litedram.litedram_verilog()
+        litedram.litedram_verilog()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"controller": "sram"}, "unknown memory controller 'sram'"), ({"bus_bits": 128}, "bus of 512 bits, not 128")],
-)
-def test_what_cannot_be_built(options, message):
-    with pytest.raises(SimulationError, match=message):
-        build_system("", **{"controller": "litedram", **options})
+def test_what_cannot_be_built():
+    with pytest.raises(SeedLMError, match="unknown memory 'sram': expected ideal, ddr3, litedram"):
+        build_system("", memory="sram")
+    with pytest.raises(SeedLMError, match="bus of 512 bits, not 128"):
+        build_system("", memory="litedram", bus_bits=128)

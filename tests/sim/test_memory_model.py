@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from seedlm.sim.bench_memory import CASES, Reader, run_case
-from seedlm.sim.memory import DDR3, IDEAL
-from seedlm.sim.simulation import SimulationError
+from seedlm.golden.errors import SeedLMError
+from seedlm.sim.bench_memory import CASES, DDR3, IDEAL, Reader, run_case
 
 BEATS = 60_000
 
@@ -129,5 +128,5 @@ def test_settings_of_a_faster_grade():
 
 
 def test_unknown_memory():
-    with pytest.raises(SimulationError.__mro__[1], match="unknown memory 'ddr5': expected ddr3, ideal"):
+    with pytest.raises(SeedLMError, match="unknown memory 'ddr5': expected ideal, ddr3"):
         Reader(memory="ddr5")

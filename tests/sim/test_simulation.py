@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seedlm.golden.errors import SeedLMError
-from seedlm.sim.memory import IDEAL
+from seedlm.sim.bench_memory import IDEAL
 from seedlm.sim.simulation import BusError, Simulation, SimulationError, Timeout, build_system
 
 COPIER = (Path(__file__).parent / "copier.sv").read_text()

@@ -21,7 +21,6 @@ __all__ = ["python_memory_speed"]
 
 def python_memory_speed(*, seed: int = 0) -> int:
     """Simulated cycles per second of `sim.speed`'s accelerator and product with cocotbext-axi's memory."""
-
     text = verilog_text(SeedLMAccelerator(CONFIG), "SeedLMAccelerator")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"

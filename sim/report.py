@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seedlm.build.pages import table
 
-__all__ = ["COMPARED", "TARGETS", "Target", "add_speedups", "judge", "markdown", "shape_name"]
+__all__ = ["COMPARED", "TARGETS", "Target", "add_speedups", "check_targets", "markdown", "shape_name"]
 
 COMPARED = "fp16"  # the codec that speed-ups are over
 LARGE = 4096 * 4096  # weights from which on the efficiency has a target
@@ -72,18 +72,18 @@ TARGETS = (
 )  # fmt: skip
 
 
-def judge(rows: Iterable[Row]) -> list[dict]:
+def check_targets(rows: Iterable[Row]) -> list[dict]:
     """The targets that `rows` can tell something about: ``what``, ``at_least``, ``measured`` (worst), ``met``."""
-    rows, verdicts = list(rows), []
+    rows, found = list(rows), []
     for target in TARGETS:
         figures = [row[target.figure] for row in rows if target.which(row) and row[target.figure] is not None]
         if figures:
             worst = min(figures)
-            verdicts.append(
+            found.append(
                 {"what": target.what, "at_least": target.at_least, "measured": worst, "rows": len(figures),
                  "met": worst >= target.at_least}
             )  # fmt: skip
-    return verdicts
+    return found
 
 
 def _percent(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Verilog of a DDR3 memory behind LiteDRAM: its controller, its AXI frontend and its model of the PHY and the chips.
+"""DDR3-1600 behind LiteDRAM: its controller, its AXI frontend and its model of the PHY and the chips.
 
 Another controller than `ddr3.sv` models, with other habits: it opens no row early. Needs the packages of the extra
 ``litedram``; nothing is downloaded and no LiteX system is built around the core. The model's banks keep their contents
@@ -8,39 +8,30 @@ in the sparse store (`litedram_bank` in litedram.sv) in place of Verilog memorie
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
+from typing import ClassVar
 
+from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.cache import cached, digest
-from seedlm.sim.verilator import ToolError
+from seedlm.sim.memory import Memory
 
-__all__ = ["MODULE", "PACKAGES", "litedram_verilog"]
+__all__ = ["MEMORY", "PACKAGES", "litedram_verilog"]
 
 PACKAGES = ("litedram", "litex", "migen")
 MODULE = "MT8KTF51264"  # 4 GB, 64 bits, eight 4 Gbit chips with 8 data pins
 SPEED_GRADE = "1600"
 CLOCK_HZ = 200e6
 DATA_PINS = 64
+BUS_BITS = 512
 CORE = "litedram_core"
 
 
-def _generate() -> str:
-    """Text of the module `CORE`: AXI4 slave without the signals that the accelerator does not use, and `store`."""
-    from litedram import modules
-    from litedram.core.controller import ControllerSettings, LiteDRAMController
-    from litedram.core.crossbar import LiteDRAMCrossbar
-    from litedram.frontend.axi import LiteDRAMAXI2Native, LiteDRAMAXIPort
-    from litedram.phy import model
-    from litex.gen.fhdl.verilog import convert
-    from migen import ClockDomain, Instance, Module, Signal
-
-    store = Signal(64, name="store")
-    sys = ClockDomain("sys")
+def _bank(store: object, clock: object) -> type:
+    """The class that takes the place of `litedram.phy.model.BankModel`: the same ports, the contents in the store."""
+    from migen import Instance, Module, Signal
 
     class Bank(Module):
-        """What `litedram.phy.model.BankModel` is to its PHY, with the contents elsewhere."""
-
         count = 0
 
         def __init__(self, data_width, nrows, ncols, burst_length, nphases, we_granularity, init):
@@ -53,15 +44,33 @@ def _generate() -> str:
             self.read_data = Signal(data_width, name=f"bank{number}_read_data")
             self.specials += Instance(
                 "litedram_bank", name=f"bank{number}", p_BANK=number, p_ROW_BITS=ports["activate_row"],
-                p_COLUMN_BITS=ports["read_col"], p_DATA_BITS=data_width, i_clk=sys.clk, i_store=store,
+                p_COLUMN_BITS=ports["read_col"], p_DATA_BITS=data_width, i_clk=clock, i_store=store,
                 o_read_data=self.read_data, **{f"i_{name}": getattr(self, name) for name in ports},
             )  # fmt: skip
+
+    return Bank
+
+
+def _generate() -> str:
+    """Text of the module `CORE`: AXI4 slave without the signals that the accelerator does not use, and `store`."""
+    from unittest import mock
+
+    from litedram import modules
+    from litedram.core.controller import ControllerSettings, LiteDRAMController
+    from litedram.core.crossbar import LiteDRAMCrossbar
+    from litedram.frontend.axi import LiteDRAMAXI2Native, LiteDRAMAXIPort
+    from litedram.phy import model
+    from litex.gen.fhdl.verilog import convert
+    from migen import ClockDomain, Module, Signal
+
+    store = Signal(64, name="store")
+    sys = ClockDomain("sys")
 
     class Core(Module):
         def __init__(self):
             self.clock_domains.sys = sys
             chips = getattr(modules, MODULE)(CLOCK_HZ, "1:4", speedgrade=SPEED_GRADE)
-            with mock.patch.object(model, "BankModel", Bank):
+            with mock.patch.object(model, "BankModel", _bank(store, sys.clk)):
                 self.submodules.phy = phy = model.SDRAMPHYModel(chips, data_width=DATA_PINS, clk_freq=CLOCK_HZ)
             self.submodules.controller = controller = LiteDRAMController(
                 phy.settings, chips.geom_settings, chips.timing_settings, CLOCK_HZ, ControllerSettings()
@@ -103,6 +112,11 @@ def litedram_verilog() -> str:
     ToolError
         LiteDRAM is not installed.
     """
+    # here, as above: the registry is loaded for every --help
+    from importlib.metadata import PackageNotFoundError, version
+
+    from seedlm.sim.verilator import ToolError
+
     try:
         versions = [version(name) for name in PACKAGES]
     except PackageNotFoundError as error:
@@ -116,3 +130,19 @@ def litedram_verilog() -> str:
 
     key = digest(*versions, Path(__file__).read_text())
     return (cached("verilog", CORE, key, make) / "core.v").read_text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteDram(Memory):
+    """LiteDRAM has a clock, chips and an address map of its own: no timing of `Memory` has an effect on it."""
+
+    controller: ClassVar[str] = "litedram"
+
+    def verilog(self, bus_bits: int) -> dict[str, str]:
+        if bus_bits != BUS_BITS:
+            raise SeedLMError(f"LiteDRAM is generated with a bus of {BUS_BITS} bits, not {bus_bits}")
+        wrapper = Path(__file__).resolve().parent.parent / "litedram.sv"
+        return {"core.v": litedram_verilog(), "litedram.sv": wrapper.read_text()}
+
+
+MEMORY = LiteDram(name="litedram", summary="DDR3-1600 behind LiteDRAM's controller (needs make litedram)")

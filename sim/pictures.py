@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.bench_report import COMPARED, shape_name
 from seedlm.golden.build import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path
+from seedlm.sim.report import COMPARED, shape_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
