@@ -48,7 +48,7 @@ class LfsrBank(wiring.Component):
 
     latency = 1
 
-    def __init__(self, *, codec: SeedCodec, inverted: Sequence[int] = ()):
+    def __init__(self, *, codec: SeedCodec, inverted: Sequence[int] = ()) -> None:
         self.codec = codec
         self.length = codec.K + codec.C * codec.P
         self._inverted = list(inverted)
@@ -56,7 +56,7 @@ class LfsrBank(wiring.Component):
             "seed": In(codec.K), "sequence": Out(self.length), "inverted": Out(len(self._inverted)),
         })  # fmt: skip
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = []
         for mask in sequence_masks(self.codec.K, self.length):

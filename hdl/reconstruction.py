@@ -67,7 +67,7 @@ class Reconstruction(wiring.Component):
         N_0 .. N_(C-1).
     """
 
-    def __init__(self, *, codec: SeedCodec):
+    def __init__(self, *, codec: SeedCodec) -> None:
         self.codec = codec
         self.weight_bits = signed_bits(codec.weight_max)
         super().__init__(
@@ -137,7 +137,7 @@ class Reconstruction(wiring.Component):
             turn = [register(m, v, f"turn{j}_{n}") for n, v in enumerate(turn)]
         return _Tables(t, low_b, low_a, same, differ, turn)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         codec = self.codec
         C, P, K = codec.C, codec.P, codec.K
