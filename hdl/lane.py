@@ -232,7 +232,8 @@ class Lane(wiring.Component):
             acc = Signal(cut.stop - cut.start, name=f"acc{k}", reset_less=True)
             carry_out = Signal(name=f"carry{k}", reset_less=True)
             # Of the two addends the carry chain takes one beside the sums. That has to be the operand, a register; the
-            # other is made in the LUTs of the sums. Yosys goes by the names; the reverse costs 100 LUTs.
+            # other is made in the LUTs of the sums. The name decides: it comes after `operand` in the alphabet. The
+            # reverse costs 100 LUTs; build/synthesis.py tells why.
             so_far = Signal.like(acc, name=f"so_far{k}")
             m.d.comb += so_far.eq(Mux(first, 0, acc))
             total = delay(m, operand[k].as_unsigned(), k, f"operand{k}") + so_far

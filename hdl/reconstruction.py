@@ -176,7 +176,8 @@ class Reconstruction(wiring.Component):
         turn = choose(Cat(bit ^ s for bit in above[:-2]), tables.turn)
         pair = Mux(above[-2] == s, tables.same, tables.differ) if P > 2 else tables.same
         # Of the two addends the carry chain takes one beside the sums, where its choice needs LUTs of its own (a); the
-        # other is chosen in the LUTs of the sums (b). Yosys goes by the low ones' names; the reverse costs 80 LUTs.
+        # other is chosen in the LUTs of the sums (b). The low ones' names decide, by their order in the alphabet. The
+        # reverse costs 80 LUTs; build/synthesis.py tells why.
         split = max(P - 3, 0)
         low_a, low_b = choose(below[:split], tables.low_a), choose(below[split:], tables.low_b)
         low_a, low_b = self._signed(m, low_a, f"low_beside{c}"), self._signed(m, low_b, f"low_chosen{c}")

@@ -22,7 +22,6 @@ from seedlm.sim.accelerator import Accelerator
 
 SECONDS = 300  # an elaboration that takes longer hangs
 CYCLES = 100_000  # that a product of this size may take
-BUILT = [name for name in CODECS if name != "int8"]  # no decoder yet
 FIFOS = [f"{name}_fifo_beats" for name in ("weight", "activation", "scale", "result")]
 
 REFUSED = [
@@ -66,7 +65,7 @@ def draw(rng: random.Random, lanes: int) -> dict:
               f"{rng.choice(['', 'r'])}")  # fmt: skip
     burst = rng.choice([1, 2, 4, 8, 16, 64, 256])
     return {
-        "codec": codec(rng.choice([custom, *BUILT])),
+        "codec": codec(rng.choice([custom, *CODECS])),
         "lanes": rng.choice([1, 2, 3, rng.randint(1, lanes), lanes]),
         "bus_bits": rng.choice([128, 256, 512, 1024]),
         "addr_bits": rng.choice([16, 20, 34, 64]),
