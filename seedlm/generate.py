@@ -29,8 +29,8 @@ DESCRIPTION = """\
 Continue a text with a model of the Llama architecture in a Hugging Face directory (config.json,
 model.safetensors or its shards, tokenizer.json). Every linear layer of every token is a product
 with compressed weights and FP16 activations; norms, attention and sampling are computed in FP32.
-The first run with a codec compresses the model; later runs find the packed file in .cache, or in
-the directory that SEEDLM_CACHE names, by the content of the weights.
+The first run with a codec compresses the model; later runs find the packed file in the cache
+(see seedlm --help), by the content of the weights.
 """
 EXAMPLES = """\
 examples:

@@ -27,8 +27,8 @@ at a time, and add up: cycles and tokens per second for each DDR3 channel, the m
 weights, and the speed-up over FP16 weights on the same accelerator.
 
 Cycle counts do not depend on the weights, so none are needed. Every shape is measured once and
-kept in .cache, or in the directory that SEEDLM_CACHE names. Large shapes take minutes; --quick
-measures them on fewer rows, twice, and continues in a straight line.
+kept in the cache (see seedlm --help). Large shapes take minutes; --quick measures them on fewer
+rows, twice, and continues in a straight line.
 """
 EXAMPLES = """\
 examples:

@@ -23,8 +23,8 @@ Run Y = W X for one tensor on the accelerator's Verilog, cycle by cycle, with th
 simulated DDR3 memory, and compare every output with the NumPy reference, bit for bit. Any
 difference is an error (exit code 1).
 
-The first run for a codec compiles the simulation (a minute or two); later runs find it in .cache,
-or in the directory that SEEDLM_CACHE names.
+The first run for a codec compiles the simulation (a minute or two); later runs find it in the
+cache (see seedlm --help).
 """
 # How the bar draws them.
 KEYS = {

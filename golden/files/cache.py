@@ -21,7 +21,7 @@ from types import ModuleType
 
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["cache_folder", "cached", "digest", "source_digest", "source_files", "writable"]
+__all__ = ["cache_folder", "cached", "digest", "lend_to_tools", "source_digest", "source_files", "writable"]
 
 NAME = "seedlm"
 VARIABLE = "SEEDLM_CACHE"
@@ -60,6 +60,16 @@ def writable(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def lend_to_tools() -> None:
+    """Give the tools that this process starts a place in our cache where the user has none.
+
+    Yosys, which is WebAssembly, fails if it cannot keep its compiled form in the user's cache directory.
+    """
+    user = _user_cache()
+    if user is None or not writable(user.parent):
+        os.environ["XDG_CACHE_HOME"] = str(cache_folder() / "tools")
 
 
 def _checkout_cache() -> Path | None:

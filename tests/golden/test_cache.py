@@ -248,3 +248,30 @@ def test_an_entry_of_another_user_is_not_damaged(tmp_path, monkeypatch):
     (tmp_path / packed_model.CHECKSUM).write_text("")
     with pytest.raises(SeedLMError, match="cannot read: Permission denied: SEEDLM_CACHE names another cache"):
         packed_model._intact(tmp_path)
+
+
+# --- tools that keep something of their own ----------------------------------------------------------
+@pytest.mark.parametrize("home", [False, True])
+def test_tools_have_a_place(folder, tmp_path, monkeypatch, home):
+    """Yosys fails without one. Where the user has a cache directory, it is that."""
+    seen = []
+    monkeypatch.setattr(verilog.rtlil, "convert", lambda *_, **__: "text")
+    monkeypatch.setattr(verilog.verilog, "_convert_rtlil_text", lambda *_, **__: seen.append(os.environ.copy()) or "")
+    monkeypatch.setattr(verilog.rewrite, "rewrite", lambda *_: "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home") if home else NOWHERE)
+    verilog.verilog_text(None, "name")
+    assert [variables["XDG_CACHE_HOME"] for variables in seen] == ["" if home else str(folder / "tools")]
+
+
+def test_the_runtime_of_yosys_takes_that_place(tmp_path):
+    if find_spec("wasmtime") is None:
+        pytest.skip("Yosys is not WebAssembly here")
+    code = """
+from seedlm.golden.files.cache import lend_to_tools
+lend_to_tools()
+import wasmtime
+wasmtime.Config().cache = True
+"""
+    assert run(code, HOME=NOWHERE, SEEDLM_CACHE=str(tmp_path)) == ("", "")
+    assert (tmp_path / "tools").is_dir()
