@@ -11,8 +11,9 @@ NAME = "verilog"
 SUMMARY = "generate the accelerator's Verilog"
 DESCRIPTION = """\
 Write the accelerator's Verilog, seedlm_accelerator.v, and seedlm_accelerator.json with the
-configuration, every derived width and the versions of the tools. The same arguments give the same
-bytes; files that already hold them are left alone.
+configuration, every derived width and the versions of the tools. It is plain Verilog-2005 that
+starts the same way where a tool reads it as SystemVerilog. The same arguments give the same bytes;
+files that already hold them are left alone.
 """
 EXAMPLES = """\
 examples:
