@@ -194,8 +194,11 @@ def _reads(config: Config, regions: ProductRegions, timing: _Timing) -> dict[str
         stream = streams[name] = _Stream(first, [(ROW_BEATS - address // config.beat_bytes % ROW_BEATS, late)])
         end, last = stream(beats - 1), address + (beats - 1) * config.beat_bytes
         if _row(config, last) != (bank, row):
+            inside = last // config.beat_bytes % ROW_BEATS  # beats of the last row before this one
+            before, row_before = _row(config, last - (inside + 1) * config.beat_bytes)
+            rows[before] = row_before, end - inside - 1 + timing.rtp
             bank, row = _row(config, last)
-            activated = opened = end - last // config.beat_bytes % ROW_BEATS - timing.rcd
+            activated = opened = end - inside - timing.rcd
         rows[bank] = row, max(end + timing.rtp, opened + timing.ras)
         clock = end + 1
         entered = max(view + beats - 1, end - WINDOW)  # the last beat into view
@@ -226,6 +229,12 @@ class _Results:
         other = _row(self.config, self.regions.weights + weight * size)
         return mine[0] == other[0] and mine[1] != other[1]
 
+    def first_write(self, result: int, weight: int, timing: _Timing) -> int:
+        """Clocks from the last read, that of `weight`, to the write of `result`."""
+        recent = range(min(weight + 1, timing.switch_after_read))
+        switches = (timing.switch_after_read - ago for ago in recent if self.collides(result, weight - ago))
+        return max(timing.rtw, *switches, 0)
+
 
 def _between(config: Config, results: _Results, timing: _Timing) -> int:
     """The beats of results in whole bursts that are written between the weights; the delays go into the weights."""
@@ -239,7 +248,7 @@ def _between(config: Config, results: _Results, timing: _Timing) -> int:
         if at >= image:
             break
         # From the last read to the first write, to the last write, to the next read, beside a read in every clock.
-        delay = max(timing.rtw, timing.switch_after_read if results.collides(written, at - 1) else 0) + whole - 1
+        delay = results.first_write(written, at - 1, timing) + whole - 1
         delay += timing.switch_after_write if results.collides(written, at) else timing.wtr
         weights.delays.append((at, delay - 1))
         written += whole
@@ -253,7 +262,7 @@ def _after(config: Config, results: _Results, timing: _Timing, beat: int) -> int
     there = [results(n) + CREDIT for n in range(config.result_beats(regions.rows))]
     flush = results.weights(final) + READS_ENDED
     read = results.weights(final) - BACK
-    may_write = read + (timing.switch_after_read if results.collides(beat, final) else timing.rtw)
+    may_write = read + results.first_write(beat, final, timing)
     look, sent, written = 0, 0, None
     while beat < len(there):
         end = min(beat + whole - beat % whole, len(there))
