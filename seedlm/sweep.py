@@ -136,12 +136,8 @@ def mark_frontier(rows: list[dict]) -> None:
         )  # fmt: skip
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    if args.picture:
-        require_writable(args.picture)
-        if args.picture.suffix not in (".png", ".svg", ".pdf"):
-            raise SeedLMError(f"{args.picture}: expected a name that ends with .png, .svg or .pdf")
-        _figure_class()
+def _codecs(args: argparse.Namespace) -> list[Codec]:
+    """What is to be searched; a message if that is nothing, or no codec with seeds."""
     codecs = args.codec or designs(args.bits, *args.registers)
     if not codecs:
         raise SeedLMError(f"no codec has {' or '.join(map(str, args.bits))} bits per weight and a register of"
@@ -149,56 +145,77 @@ def run(args: argparse.Namespace, console: Console) -> int:
     other = [c.name for c in codecs if c.family != "seed"]
     if other:
         raise SeedLMError(f"codec {other[0]} has no place in a sweep: expected codecs with seeds")
+    return codecs
 
-    import math
 
-    import numpy as np
+def _effort(kind: Codec) -> int:
+    """What a codec's search counts in the progress bar: it tries every seed."""
+    return 1 << max(kind.K, 14)
 
+
+def _searched(name: str, w: np.ndarray, kind: Codec, args: argparse.Namespace) -> dict:
+    """The row of a codec."""
     from seedlm.encoder import compress_matrix, relative_error
+
+    part = w[: sample_rows(kind, args.blocks, w)]
+    packed = compress_matrix(part, kind, args.encoder, threads=args.jobs)
+    return {
+        "weights": name, "codec": kind.name, "C": kind.C, "P": kind.P, "K": kind.K, "B": kind.B,
+        "row_scales": kind.row_scales, "bits_per_weight": packed.stored_bits / part.size,
+        "rel_error": relative_error(part, packed), "rows": len(part), "cols": w.shape[1],
+    }  # fmt: skip
+
+
+def _block_float(name: str, w: np.ndarray, bits: int, blocks: int) -> dict:
+    """The row of block floating point with `bits` per weight, for comparison."""
     from seedlm.encoder.block_float import block_float, block_float_bits
 
+    part = w[: max(1, blocks * 8 // w.shape[1])].astype("float64")
+    rest = part - block_float(part, bits, GROUP)
+    energy = float((part**2).sum())
+    return {
+        "weights": name, "codec": f"block float {bits}", "C": GROUP, "P": None, "K": None, "B": 16,
+        "row_scales": False, "bits_per_weight": block_float_bits(w.shape[1], bits, GROUP),
+        "rel_error": (float((rest**2).sum()) / energy) ** 0.5 if energy else 0.0,
+        "rows": len(part), "cols": w.shape[1], "frontier": False,
+    }  # fmt: skip
+
+
+def _cells(r: dict) -> tuple[str, ...]:
+    """A row of the table on the terminal."""
+    scale = "row" if r["row_scales"] else "tensor" if r["K"] else "group"
+    return (r["codec"], str(r["C"]), str(r["P"] or ""), str(r["K"] or ""), str(r["B"]), scale,
+            f"{r['bits_per_weight']:.3f}", f"{r['rel_error']:.4f}", by((r["rows"], r["cols"])),
+            "*" if r["frontier"] else "")  # fmt: skip
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    if args.picture:
+        require_writable(args.picture)
+        if args.picture.suffix not in (".png", ".svg", ".pdf"):
+            raise SeedLMError(f"{args.picture}: expected a name that ends with .png, .svg or .pdf")
+        _figure_class()
+    codecs = _codecs(args)
+    floats = {bits for c in codecs for bits in (c.word_bits // c.C, -(-c.word_bits // c.C)) if 2 <= bits <= 8}
     sources = _sources(args)
     results = []
-    with console.progress("sweeping", len(sources) * sum(1 << max(c.K, 14) for c in codecs), lambda _: "") as advance:
+    with console.progress("sweeping", len(sources) * sum(map(_effort, codecs)), lambda _: "") as advance:
         for name, w in sources.items():
             rows = []
             for kind in codecs:
-                part = w[: sample_rows(kind, args.blocks, w)]
-                packed = compress_matrix(part, kind, args.encoder, threads=args.jobs)
-                rows.append({
-                    "weights": name, "codec": kind.name, "C": kind.C, "P": kind.P, "K": kind.K, "B": kind.B,
-                    "row_scales": kind.row_scales, "bits_per_weight": packed.stored_bits / part.size,
-                    "rel_error": relative_error(part, packed), "rows": len(part), "cols": w.shape[1],
-                })  # fmt: skip
-                advance(1 << max(kind.K, 14))
+                rows.append(_searched(name, w, kind, args))
+                advance(_effort(kind))
             mark_frontier(rows)
-            floats = {math.floor(c.word_bits / c.C) for c in codecs} | {math.ceil(c.word_bits / c.C) for c in codecs}
-            for bits in sorted(b for b in floats if 2 <= b <= 8):
-                part = w[: max(1, args.blocks * 8 // w.shape[1])].astype(np.float64)
-                rest = part - block_float(part, bits, GROUP)
-                energy = float((part**2).sum())
-                rows.append({
-                    "weights": name, "codec": f"block float {bits}", "C": GROUP, "P": None, "K": None, "B": 16,
-                    "row_scales": False, "bits_per_weight": block_float_bits(w.shape[1], bits, GROUP),
-                    "rel_error": (float((rest**2).sum()) / energy) ** 0.5 if energy else 0.0,
-                    "rows": len(part), "cols": w.shape[1], "frontier": False,
-                })  # fmt: skip
+            rows += [_block_float(name, w, bits, args.blocks) for bits in sorted(floats)]
             results += sorted(rows, key=lambda r: (round(r["bits_per_weight"]), r["rel_error"]))
     if args.picture:
         draw(results, args.picture)
     console.json({"rows": results, "encoder": args.encoder, "sigma": SIGMA if args.model is None else None,
                   "seed": SEED, "picture": str(args.picture) if args.picture else None, "status": "ok"})  # fmt: skip
+    headings = ("<codec", "C", "P", "K", "B", "<scale per", "bits/weight", "rel. error", "sample", "<")
     for name in sources:
         console.print(f"{name}, encoder {args.encoder}")
-        console.table(
-            ("<codec", "C", "P", "K", "B", "<scale per", "bits/weight", "rel. error", "sample", "<"),
-            [
-                (r["codec"], str(r["C"]), str(r["P"] or ""), str(r["K"] or ""), str(r["B"]),
-                 "row" if r["row_scales"] else "tensor" if r["K"] else "group", f"{r['bits_per_weight']:.3f}",
-                 f"{r['rel_error']:.4f}", by((r["rows"], r["cols"])), "*" if r["frontier"] else "")
-                for r in results if r["weights"] == name
-            ],
-        )  # fmt: skip
+        console.table(headings, [_cells(r) for r in results if r["weights"] == name])
         console.print()
     if args.picture:
         console.print(f"{args.picture}: error over bits")

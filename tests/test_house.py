@@ -45,7 +45,6 @@ LONG_FUNCTIONS = {
     "seedlm/compress.py _plan",
     "seedlm/compress.py run",
     "seedlm/evaluate.py run",
-    "seedlm/sweep.py run",
     "tests/hdl/test_collector.py row_groups",
     "tests/hdl/test_control.py counting",
     "tests/hdl/test_sequencer.py Environment.run",
