@@ -64,7 +64,8 @@ def settle(w: np.ndarray, codec: Codec, exp_bias: int | str, largest: float, nam
     limit = encoder.limit(codec, bias)
     if largest >= limit:
         what = f"is too large for codec {codec}"
-        what += f" with exponent bias {bias}: expected auto or a larger one" if codec.has_exp_bias else ""
+        if codec.has_exp_bias and exp_bias != "auto":
+            what += f" with exponent bias {bias}: expected auto or a larger one"
         for row in range(len(w)):
             beyond = np.abs(w[row : row + 1][0]) >= limit
             if beyond.any():

@@ -1,7 +1,8 @@
 """The folder next to the output where finished units wait until all are done.
 
 Its name has a digest of the input and of all options that decide on the result: only a run that would
-make the same bytes finds it. A unit is a file that appears complete or not at all.
+make the same bytes finds it. A unit is a file that appears complete or not at all. A lock file next to it belongs to
+the output: one run at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,30 +33,34 @@ class Workspace:
         The output, next to which the folder is.
     key : str
         Digest of everything that decides on the result.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    leftovers : list of Path
+        Folders next to the same output with units of other inputs or options.
+
+    Raises
+    ------
+    SeedLMError
+        On entering: another run is at work on the same output, whatever its input and options.
     """
 
     def __init__(self, output: Path, key: str) -> None:
         self.output = output
         target = Path(os.path.realpath(output))
         self.path = target.with_name(f"{target.name}{SUFFIX}{key[:16]}")
-        self.strangers = sorted(p for p in target.parent.glob(f"{glob_escape(target.name)}{SUFFIX}*") if p != self.path)
-        self._lock = None
+        self.leftovers = sorted(p for p in target.parent.glob(f"{glob_escape(target.name)}{SUFFIX}*") if p != self.path)
+        self.busy = target.with_name(f".{target.name}.busy")
 
     def __enter__(self) -> Workspace:
+        self._lock = self._locked()
         try:
             self.path.mkdir(exist_ok=True)
-            self._lock = (self.path / "lock").open("wb")
         except OSError as error:
+            self._unlock()
             raise self._complaint(error.strerror) from error
-        try:
-            import fcntl  # imported here: not on every system
-
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass
-        except OSError as error:
-            self._lock.close()
-            raise SeedLMError(f"{self.path}: another run is at work on the same output") from error
         for scrap in self.path.glob(".*.tmp*"):
             scrap.unlink()  # of a run that was killed
         return self
@@ -63,6 +69,32 @@ class Workspace:
         # Without a finished unit there is nothing to come back for.
         if not self.finished():
             self.remove()
+        self._unlock()
+
+    def _locked(self) -> BinaryIO:
+        """The lock of the output, which runs on other inputs or with other options want, too."""
+        while True:
+            try:
+                lock = self.busy.open("wb")
+            except OSError as error:
+                raise self._complaint(error.strerror) from error
+            try:
+                import fcntl  # imported here: not on every system
+
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock.fileno()), os.stat(self.busy)):
+                    return lock
+            except ImportError:
+                return lock
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                lock.close()
+                raise SeedLMError(f"{self.output}: another run is at work on the same output") from error
+            lock.close()  # the run before has removed the file since it was opened: once more
+
+    def _unlock(self) -> None:
+        self.busy.unlink(missing_ok=True)  # first, so that nobody locks a file that is about to go
         self._lock.close()
 
     def _complaint(self, reason: str) -> SeedLMError:

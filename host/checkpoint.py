@@ -1,4 +1,4 @@
-"""A Hugging Face directory: what the model is (config.json) and its tensors, opened lazily."""
+"""A Hugging Face directory, plain or packed: what the model is (config.json) and its tensors, opened lazily."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.json_files import read_json
-from seedlm.golden.files.sources import CONFIG, open_source
+from seedlm.golden.files.packed import PackedTensor
+from seedlm.golden.files.sources import CONFIG, PackedSource, open_model
 from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.matrix import PackedMatrix
 from seedlm.host.models import architecture_of, model_config
 
 __all__ = ["Checkpoint"]
@@ -20,15 +22,18 @@ class Checkpoint:
 
     Parameters
     ----------
-    folder : Path
-        With config.json and what `open_source` takes for the model.
+    path : Path
+        A folder with config.json and what `open_model` takes for the model; or a file beside its config.json.
 
     Attributes
     ----------
     folder : Path
+        The folder of config.json.
     architecture : Architecture
     config : ModelConfig
-    linear : dict of str to RawTensor
+    packed : bool
+        It is what ``seedlm compress`` wrote.
+    linear : dict of str to RawTensor or PackedTensor
         The matrices of the linear layers by `ModelConfig.shapes`' names; memory maps. With tied embeddings the
         output matrix is the embedding.
 
@@ -39,15 +44,20 @@ class Checkpoint:
         that the architecture does not know: its part of the model would be lost.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise SeedLMError(f"{folder}: no such directory: expected a Hugging Face model with {CONFIG}")
-        path = self.folder / CONFIG
-        content = read_json(path)
-        self.architecture = architecture_of(content, str(path))
-        self.config = model_config(content, str(path))
-        self._tensors = {name: tensor for _, name, tensor in open_source(self.folder).tensors()}
+    def __init__(self, path: Path):
+        path = Path(path)
+        if not path.exists():
+            raise SeedLMError(f"{path}: no such directory: expected a Hugging Face model with {CONFIG}")
+        self.folder = path if path.is_dir() else path.parent
+        content, place = read_json(self.folder / CONFIG), str(self.folder / CONFIG)
+        self.architecture = architecture_of(content, place)
+        self.config = model_config(content, place)
+        source = open_model(path)
+        self.packed = isinstance(source, PackedSource)
+        self._tensors: dict[str, RawTensor | PackedTensor] = (
+            source.packed | source.other if self.packed else {name: tensor for _, name, tensor in source.tensors()}
+        )
+        self._embedding: PackedMatrix | None = None  # checked and kept once it was asked for
         shapes = self.config.shapes()
         self._refuse_unknown({self.config.embedding, *shapes, *self.config.vectors()})
         if self.config.tied:
@@ -62,9 +72,9 @@ class Checkpoint:
             if tensor.shape != shape or not tensor.is_float:
                 raise SeedLMError(f"{self.folder}: tensor {name!r} is {tensor.dtype} {list(tensor.shape)}:"
                                   f" expected F16, BF16 or F32 {list(shape)}")  # fmt: skip
-        self.linear: dict[str, RawTensor] = {name: self._tensors[name] for name in shapes}
+        self.linear: dict[str, RawTensor | PackedTensor] = {name: self._tensors[name] for name in shapes}
 
-    def _tensor(self, name: str) -> RawTensor:
+    def _tensor(self, name: str) -> RawTensor | PackedTensor:
         if name not in self._tensors:
             raise SeedLMError(f"{self.folder}: tensor {name!r} is missing")
         return self._tensors[name]
@@ -83,6 +93,14 @@ class Checkpoint:
     def embedding(self, tokens: np.ndarray) -> np.ndarray:
         """Rows of the embedding, float32 [..., hidden]; only these are read."""
         tensor = self._tensors[self.config.embedding]
+        if isinstance(tensor, PackedTensor):
+            return self._packed_embedding(tensor, tokens)
         width = {"F16": 2, "BF16": 2, "F32": 4}[tensor.dtype] * self.config.hidden
         rows = np.asarray(tensor.data.reshape(self.config.vocab, width)[tokens])
         return RawTensor(tensor.dtype, (*np.shape(tokens), self.config.hidden), rows.reshape(-1)).array().astype("f4")
+
+    def _packed_embedding(self, tensor: PackedTensor, tokens: np.ndarray) -> np.ndarray:
+        matrix = self._embedding = self._embedding or tensor.matrix()
+        chosen, places = np.unique(tokens, return_inverse=True)
+        rows = np.concatenate([matrix.row_slice(int(token), int(token) + 1).decode() for token in chosen])
+        return rows[places].reshape(*np.shape(tokens), self.config.hidden)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from seedlm.golden.files.tensors import RawTensor
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import Prepared, product
 from seedlm.hdl.registers import ErrorCode
-from seedlm.host.driver import Accelerator
+from seedlm.host.driver import Accelerator, Matrix
 from seedlm.host.traffic import Counted
 
 __all__ = ["AcceleratorEngine", "Activations", "ApproximateEngine", "FloatEngine", "ReferenceEngine", "Usage"]
@@ -109,26 +109,32 @@ class ApproximateEngine:
     ----------
     weights : callable
         Gives the decoded matrix of a name, float32; asked once for each.
-    codec : Codec or None
-        How activations are grouped. None: FP16 without groups.
+    codec : callable
+        Gives the codec of a name, by which activations are grouped. None: FP16 without groups.
     """
 
-    def __init__(self, weights: Callable[[str], np.ndarray], codec: Codec | None):
+    def __init__(self, weights: Callable[[str], np.ndarray], codec: Callable[[str], Codec | None]):
         self.activations = Activations()
         self._weights, self._codec = weights, codec
         self._ready: dict[str, np.ndarray] = {}
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         half = self.activations.half(x)
-        if self._codec is None:
-            x = half.astype(np.float32)
-        else:
-            m, E = groups(half, self._codec.group)
-            x = np.ldexp(m.astype(np.float32), E[..., None] - 16).reshape(len(half), -1)[:, : half.shape[1]]
+        codecs = {name: self._codec(name) for name in names}
+        sizes = {name: None if codec is None else codec.group for name, codec in codecs.items()}
+        grouped = {size: self._grouped(half, size) for size in set(sizes.values())}
         for name in names:
             if name not in self._ready:
                 self._ready[name] = self._weights(name)
-        return [x @ self._ready[name].T for name in names]
+        return [grouped[sizes[name]] @ self._ready[name].T for name in names]
+
+    @staticmethod
+    def _grouped(half: np.ndarray, size: int | None) -> np.ndarray:
+        """The activations as the accelerator sees them in groups of `size`, float32."""
+        if size is None:
+            return half.astype(np.float32)
+        m, E = groups(half, size)
+        return np.ldexp(m.astype(np.float32), E[..., None] - 16).reshape(len(half), -1)[:, : half.shape[1]]
 
 
 @dataclass
@@ -149,8 +155,9 @@ class AcceleratorEngine:
 
     Parameters
     ----------
-    accelerator : Accelerator
-        Built for the codec of the matrices.
+    accelerators : Accelerator or sequence of Accelerator
+        A build for each codec of the matrices. Products of several run one after the other, and their counters are
+        added up.
     matrices : mapping of str to PackedMatrix
         Loaded now, all of them.
     progress : callable, optional
@@ -159,38 +166,56 @@ class AcceleratorEngine:
     Raises
     ------
     SeedLMError
-        They do not fit the build or its memory.
+        They do not fit the build or its memory, or there is no build for a codec.
     """
 
     def __init__(
-        self, accelerator: Accelerator, matrices: Mapping[str, PackedMatrix],
+        self, accelerators: Accelerator | Sequence[Accelerator], matrices: Mapping[str, PackedMatrix],
         progress: Callable[[int], None] | None = None,
     ) -> None:  # fmt: skip
         self.activations = Activations()
-        self.accelerator = accelerator
-        self._loaded = {}
+        self.accelerators = [accelerators] if isinstance(accelerators, Accelerator) else list(accelerators)
+        self._loaded: dict[str, tuple[Accelerator, Matrix]] = {}
         for name in matrices:
             matrix = matrices[name]
-            self._loaded[name] = accelerator.load_matrix(matrix)
+            accelerator = self._accelerator(matrix.codec)
+            self._loaded[name] = accelerator, accelerator.load_matrix(matrix)
             if progress:
                 progress(matrix.rows * matrix.cols)
-        accelerator.clear_counters()
+        for accelerator in self.accelerators:
+            accelerator.clear_counters()
+
+    def _accelerator(self, codec: Codec) -> Accelerator:
+        """The one that has this codec; if none has, the first, which says what is wrong."""
+        fitting = [a for a in self.accelerators if codec.same_format(a.config.codec)]
+        return (fitting or self.accelerators)[0]
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         half = self.activations.half(x)
+        found: dict[str, np.ndarray] = {}
+        for accelerator in self.accelerators:
+            some = [name for name in dict.fromkeys(names) if self._loaded[name][0] is accelerator]
+            if some:
+                found |= self._run(accelerator, some, half)
+        return [found[name] for name in names]
+
+    def _run(self, accelerator: Accelerator, names: list[str], half: np.ndarray) -> dict[str, np.ndarray]:
         # Vector by vector, so that the matrices share the activations that were loaded for the first of them.
-        jobs = [(self._loaded[name], row) for row in half for name in names]
+        jobs = [(self._loaded[name][1], row) for row in half for name in names]
         # Started when all are queued: what a token costs is then the accelerator's time, not that of a host which
         # writes registers, as in `sim.timing`.
-        outcomes = self.accelerator.products(jobs, together=True)
+        outcomes = accelerator.products(jobs, together=True)
         for outcome in outcomes:
             if outcome.code is not ErrorCode.NONE:
                 raise SeedLMError(f"a product of {', '.join(names)} ended with {outcome.code.name}: {outcome.code.doc}")
         rows = [outcome.y for outcome in outcomes]
-        return [np.stack(rows[i :: len(names)]) for i in range(len(names))]
+        return {name: np.stack(rows[i :: len(names)]) for i, name in enumerate(names)}
 
     def usage(self) -> Usage:
-        """What was used since the last call."""
-        counters = self.accelerator.counters()
-        self.accelerator.clear_counters()
-        return Usage(counters)
+        """What was used since the last call, all accelerators together."""
+        total: dict[str, int] = {}
+        for accelerator in self.accelerators:
+            counters = accelerator.counters()
+            accelerator.clear_counters()
+            total = {name: total.get(name, 0) + count for name, count in counters.items()}
+        return Usage(total)

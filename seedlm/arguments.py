@@ -8,29 +8,42 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
-from seedlm.golden.build import CODECS, Codec, Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import DEFAULT_CODEC, Codec, codec, codec_help
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import require_new, require_writable
 from seedlm.sim.memories import DEFAULT_MEMORY, MEMORIES, memory_help
+
+if TYPE_CHECKING:
+    from seedlm.console import Console
+    from seedlm.encoder.packed_model import PackedModel
+    from seedlm.encoder.plan import Options
+    from seedlm.host.checkpoint import Checkpoint
 
 __all__ = [
     "CODEC_HELP",
     "DTYPES",
     "PACKED_HELP",
     "add_build_arguments",
+    "add_codec_arguments",
     "add_memory_argument",
+    "add_set_argument",
     "build_config",
     "codec_argument",
+    "compress_options",
     "dtype_argument",
+    "encoder_argument",
     "exp_bias_argument",
+    "matrices_of",
     "positive",
     "require_new",
     "require_writable",
     "scale_argument",
 ]
 
-CODEC_HELP = f"{', '.join(CODECS)}, or a custom one such as c8p4k16b4 or c8p3k12b0r"
+CODEC_HELP = codec_help()
 PACKED_HELP = "packed file, *.index.json, or folder with either"
 # Sizes of a build that can be chosen.
 SIZES = {
@@ -49,6 +62,70 @@ def codec_argument(text: str) -> Codec:
         return codec(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def encoder_argument(text: str) -> str:
+    """The name of a search method."""
+    from seedlm.encoder.families import METHODS
+
+    if text not in METHODS:
+        raise argparse.ArgumentTypeError(f"expected {' or '.join(METHODS)}, not {text!r}")
+    return text
+
+
+def _chosen_codec(text: str) -> tuple[str, Codec]:
+    """``GLOB=CODEC``."""
+    pattern, equals, name = text.rpartition("=")
+    if not (equals and pattern):
+        raise argparse.ArgumentTypeError(f"expected GLOB=CODEC such as 'lm_head.weight=int8', not {text!r}")
+    return pattern, codec_argument(name)
+
+
+def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that choose codecs and how words are searched, for `compress_options`."""
+    parser.add_argument(
+        "--codec", metavar="CODEC", type=codec_argument, help=f"{CODEC_HELP} (default: {DEFAULT_CODEC})"
+    )
+    add_set_argument(parser)
+    parser.add_argument(
+        "--encoder", metavar="METHOD", type=encoder_argument,
+        help="how seeds are searched, over all of them: optimal finds the best of all words (default), paper is"
+        " Algorithm 3",
+    )  # fmt: skip
+
+
+def add_set_argument(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses a codec for some tensors."""
+    parser.add_argument(
+        "--set", metavar="GLOB=CODEC", type=_chosen_codec, action="append", default=[],
+        help="the codec of the tensors whose name matches; may be given several times, the last match wins",
+    )  # fmt: skip
+
+
+def compress_options(args: argparse.Namespace, codec: Codec | None = None) -> Options:
+    """What the options of `add_codec_arguments`, and those of ``compress`` where a verb has them, say.
+
+    `codec` comes before ``--codec``.
+    """
+    from seedlm.encoder.plan import Options
+
+    given = {"codec": codec or args.codec, "encoder": args.encoder}
+    given |= {name: getattr(args, name, None) for name in ("exp_bias", "importance")}
+    patterns = {name: tuple(getattr(args, name, ())) for name in ("include", "exclude")}
+    return Options(chosen=tuple(args.set), **patterns, **{k: v for k, v in given.items() if v is not None})
+
+
+def matrices_of(checkpoint: Checkpoint, args: argparse.Namespace, console: Console,
+                options: Options | None = None) -> PackedModel:  # fmt: skip
+    """The compressed matrices of a model, as the options of `add_codec_arguments` say; of a packed model its own."""
+    from seedlm.encoder.packed_model import open_packed
+
+    if checkpoint.packed and (args.codec or args.set or args.encoder):
+        raise SeedLMError(f"{args.model}: is compressed already: --codec, --set and --encoder have no meaning for it")
+    return open_packed(
+        checkpoint.linear, str(checkpoint.folder), options or compress_options(args), progress=console.progress,
+        say=console.hint, warn=console.warn,
+    )  # fmt: skip
 
 
 def add_build_arguments(parser: argparse.ArgumentParser, *, codec: bool = True) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from seedlm.arguments import CODEC_HELP, codec_argument, positive, require_writable
+from seedlm.arguments import (
+    CODEC_HELP,
+    add_set_argument,
+    codec_argument,
+    encoder_argument,
+    matrices_of,
+    positive,
+    require_writable,
+)
 from seedlm.console import Console
 from seedlm.golden.codecs import BASELINE, CODECS, Codec
 from seedlm.golden.errors import SeedLMError
@@ -28,11 +36,16 @@ Predict a held-out text with a model in a Hugging Face directory: the original w
 then FP16, every codec with every encoder, and data-free 4-bit block floating point (groups of 128
 columns, one FP16 scale, clipped where the squared error is least) as an outside yardstick. All but
 the original have FP16 activations. The text is cut into windows; each is begun afresh.
+
+Of a packed model (what seedlm compress wrote) its own weights are measured, beside those of the
+original where that is given; without one, what is called the original is the same weights in FP32.
 """
 EXAMPLES = """\
 examples:
   seedlm evaluate models/tiny-python
   seedlm evaluate models/tiny-python --bytes 8192 --codec seedlm4r --codec seedlm4
+  seedlm evaluate packed --original models/tiny-python
+  seedlm evaluate models/tiny-python --codec seedlm4r --set '*v_proj*=int8'
   seedlm evaluate DIR --text book.txt --context 2048 --out quality.json --picture quality.png
 
 What it prints:
@@ -43,13 +56,18 @@ What it prints:
   KL           divergence from the original's predictions, bits per token
   same         share of the tokens where the most likely token is the original's
 """
-METHODS = ("optimal", "paper")
 BLOCK_BITS, BLOCK_GROUP = 4, 128
 MARKERS = {"optimal": "o", "paper": "s"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="Hugging Face directory of a Llama model")
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path,
+        help="Hugging Face directory of a Llama model, plain or packed; or the weights' file in it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--original", metavar="MODEL", type=Path, help="of a packed model: what it is compared with"
+    )
     parser.add_argument(
         "--text", metavar="FILE", type=Path, help="text in UTF-8 (default: heldout.txt in the directory)"
     )
@@ -62,9 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"only these; may be given several times: {CODEC_HELP} (default: all of them)",
     )  # fmt: skip
     parser.add_argument(
-        "--encoder", choices=METHODS, action="append", default=[],
+        "--encoder", metavar="METHOD", type=encoder_argument, action="append", default=[],
         help="only these; may be given several times (default: all)",
     )  # fmt: skip
+    add_set_argument(parser)
     parser.add_argument(
         "--exact", action="store_true",
         help="multiply with the exact reference; otherwise the same weights and activations, summed in FP32",
@@ -84,7 +103,7 @@ class Variant:
 
 def variants(codecs: list[Codec], encoders: list[str]) -> Iterator[Variant]:
     """What is measured: the baseline, codecs with encoders, the yardstick."""
-    from seedlm.encoder.families import encoder_of
+    from seedlm.encoder.families import METHODS, encoder_of
 
     baseline = CODECS[BASELINE]
     yield Variant(baseline.name, baseline)
@@ -113,17 +132,21 @@ class Errors:
         return (self.error / self.energy) ** 0.5 if self.energy else 0.0
 
 
-def engine_of(variant: Variant, checkpoint: Checkpoint, exact: bool, console: Console) -> tuple[Engine, dict]:
+def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args: argparse.Namespace,
+              console: Console) -> tuple[Engine, dict]:  # fmt: skip
     """What multiplies, and the figures of its weights."""
     from seedlm.encoder.block_float import block_float, block_float_bits
+    from seedlm.encoder.plan import Options
     from seedlm.host.engines import ApproximateEngine, ReferenceEngine
-    from seedlm.packed_model import open_packed
 
-    errors, bits = Errors(), 0.0
-    weights = sum(rows * cols for rows, cols in checkpoint.config.shapes().values())
+    errors, bits, packed = Errors(), 0.0, None
     decoded: dict[str, np.ndarray] = {}
-    packed = open_packed(checkpoint, variant.codec, variant.encoder, console) if variant.codec else None
-    for name, tensor in checkpoint.linear.items():
+    if variant.codec or checkpoint.packed:
+        chosen = () if variant.codec is CODECS[BASELINE] else tuple(args.set)
+        given = {"codec": variant.codec, "encoder": variant.encoder}
+        options = Options(chosen=chosen, **{key: value for key, value in given.items() if value})
+        packed = matrices_of(checkpoint, args, console, options)
+    for name, tensor in originals.items():
         w = tensor.array()
         if packed is not None:
             matrix = packed[name]
@@ -134,16 +157,16 @@ def engine_of(variant: Variant, checkpoint: Checkpoint, exact: bool, console: Co
             bits += w.size * block_float_bits(w.shape[1], BLOCK_BITS, BLOCK_GROUP)
         errors.add(w, found)
         decoded[name] = found
-    if packed is not None and exact:
+    weights = sum(w.size for w in decoded.values())
+    if packed is not None and args.exact:
         engine: Engine = ReferenceEngine(packed.__getitem__, weights)
     else:
-        engine = ApproximateEngine(decoded.__getitem__, variant.codec)
+        engine = ApproximateEngine(decoded.__getitem__, packed.codec_of.get if packed else lambda name: None)
     return engine, {"bits_per_weight": bits / weights, "rel_error": errors.relative}
 
 
-def read_text(args: argparse.Namespace) -> bytes:
+def read_text(args: argparse.Namespace, path: Path) -> bytes:
     """The text to predict; its last character whole."""
-    path = args.text or args.model / "heldout.txt"
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -162,69 +185,22 @@ def read_text(args: argparse.Namespace) -> bytes:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from seedlm.golden.files.atomic import atomic_path
+    from seedlm.host.checkpoint import Checkpoint
+
     for path in (args.out, args.picture):
         if path is not None:
             require_writable(path)
-
-    from seedlm.golden.files.atomic import atomic_path
-    from seedlm.host.checkpoint import Checkpoint
-    from seedlm.host.engines import FloatEngine
-    from seedlm.host.models import language_model
-    from seedlm.host.quality import Predictions, Quality, windows
-    from seedlm.host.text import open_text
-
     if args.picture is not None:
         if args.picture.suffix not in (".png", ".svg", ".pdf"):
             raise SeedLMError(f"{args.picture}: expected a name that ends with .png, .svg or .pdf")
         _figure()
     started = time.perf_counter()
     checkpoint = Checkpoint(args.model)
-    config, data = checkpoint.config, read_text(args)
-    tokens = open_text(args.model, config).encode(data.decode())
-    context = min(args.context or config.context, config.context)
-    text = windows(tokens, config.bos, context)
-    if not text:
-        raise SeedLMError(f"{args.model}: the text has too few tokens to predict one")
-    count = sum(len(targets) for _, targets in text)
-
-    rows: list[dict] = []
-
-    def add(name: str, encoder: str | None, quality: Quality, figures: dict, clipped: int) -> None:
-        rows.append({
-            "name": name, "encoder": encoder, **figures, "bits_per_byte": quality.bits / len(data),
-            "perplexity": quality.perplexity, "kl_bits_per_token": quality.divergence,
-            "agreement": quality.agreement, "clipped_activations": clipped,
-        })  # fmt: skip
-
-    def passing(what: str, work: Callable) -> Quality:
-        with console.progress(what, count, "{:,.0f} tokens".format) as advance:
-            return work(advance)
-
-    model = language_model(checkpoint, FloatEngine(checkpoint.linear))
-    original: Predictions = passing("original", lambda advance: Predictions(model, text, advance))
-    source = {"F16": 16.0, "BF16": 16.0, "F32": 32.0}
-    bits = sum(source[t.dtype] * t.shape[0] * t.shape[1] for t in checkpoint.linear.values())
-    weights = sum(t.shape[0] * t.shape[1] for t in checkpoint.linear.values())
-    add("original", None, original.quality, {"bits_per_weight": bits / weights, "rel_error": 0.0}, 0)
-    for variant in variants(args.codec, args.encoder):
-        engine, figures = engine_of(variant, checkpoint, args.exact, console)
-        model = language_model(checkpoint, engine)
-        what = f"{variant.name} {variant.encoder or ''}".strip()
-        quality = passing(what, lambda advance, model=model: original.compare(model, advance))
-        add(variant.name, variant.encoder, quality, figures, engine.activations.clipped)
-
-    report = {
-        "model": str(args.model),
-        "text": str(args.text or args.model / "heldout.txt"),
-        "bytes": len(data),
-        "tokens": count,
-        "context": context,
-        "weights": weights,
-        "products": "exact" if args.exact else "float32 sums",
-        "rows": rows,
-        "seconds": round(time.perf_counter() - started, 3),
-        "status": "ok",
-    }
+    if args.original and not checkpoint.packed:
+        raise SeedLMError(f"--original needs a packed model: {args.model} is a plain one")
+    report = measure(checkpoint, Checkpoint(args.original) if args.original else checkpoint, args, console)
+    report |= {"seconds": round(time.perf_counter() - started, 3), "status": "ok"}
     if args.out is not None:
         with atomic_path(args.out) as path:
             path.write_text(json.dumps(report, indent=2) + "\n")
@@ -233,6 +209,59 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.json(report)
     _print(report, console)
     return 0
+
+
+def measure(checkpoint: Checkpoint, original: Checkpoint, args: argparse.Namespace, console: Console) -> dict:
+    """The quality of a model with every way to store its weights, beside the original."""
+    from seedlm.host.engines import FloatEngine
+    from seedlm.host.models import language_model
+    from seedlm.host.quality import Predictions, Quality, windows
+    from seedlm.host.text import open_text
+
+    path, config = args.text or checkpoint.folder / "heldout.txt", checkpoint.config
+    data = read_text(args, path)
+    context = min(args.context or config.context, config.context)
+    text = windows(open_text(checkpoint.folder, config).encode(data.decode()), config.bos, context)
+    if not text:
+        raise SeedLMError(f"{args.model}: the text has too few tokens to predict one")
+    count = sum(len(targets) for _, targets in text)
+
+    def passing(what: str, work: Callable) -> Any:
+        with console.progress(what, count, "{:,.0f} tokens".format) as advance:
+            return work(advance)
+
+    def row(name: str, encoder: str | None, quality: Quality, figures: dict, clipped: int) -> dict:
+        return {
+            "name": name, "encoder": encoder, **figures, "bits_per_byte": quality.bits / len(data),
+            "perplexity": quality.perplexity, "kl_bits_per_token": quality.divergence,
+            "agreement": quality.agreement, "clipped_activations": clipped,
+        }  # fmt: skip
+
+    model = language_model(original, FloatEngine(original.linear))
+    expected: Predictions = passing("original", lambda advance: Predictions(model, text, advance))
+    rows = [row("original", None, expected.quality, _stored(original), 0)]
+    for variant in [Variant("packed", None)] if checkpoint.packed else variants(args.codec, args.encoder):
+        engine, figures = engine_of(variant, checkpoint, original.linear, args, console)
+        other = language_model(checkpoint, engine)
+        what = f"{variant.name} {variant.encoder or ''}".strip()
+        quality = passing(what, lambda advance, other=other: expected.compare(other, advance))
+        rows.append(row(variant.name, variant.encoder, quality, figures, engine.activations.clipped))
+    return {
+        "model": str(args.model), "original": str(args.original or args.model), "text": str(path), "bytes": len(data),
+        "tokens": count, "context": context, "weights": _weights(checkpoint),
+        "products": "exact" if args.exact else "float32 sums", "rows": rows,
+    }  # fmt: skip
+
+
+def _weights(checkpoint: Checkpoint) -> int:
+    return sum(t.shape[0] * t.shape[1] for t in checkpoint.linear.values())
+
+
+def _stored(checkpoint: Checkpoint) -> dict:
+    """The figures of weights that are as they are."""
+    width = {"F16": 16.0, "BF16": 16.0, "F32": 32.0}
+    bits = sum(width[t.dtype] * t.shape[0] * t.shape[1] for t in checkpoint.linear.values())
+    return {"bits_per_weight": bits / _weights(checkpoint), "rel_error": 0.0}
 
 
 def _print(report: dict, console: Console) -> None:
@@ -288,7 +317,7 @@ def _draw(report: dict, path: Path) -> None:
         if key == "bits_per_byte":
             original, half = report["rows"][:2]
             axes.axhline(original[key], linewidth=0.8, linestyle=":", color="black")
-            text = f"original {original[key]:.4f}, fp16 {half[key]:.4f}"
+            text = f"original {original[key]:.4f}, {half['name']} {half[key]:.4f}"
             axes.annotate(text, (0.01, original[key]), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
         axes.set(xlabel="bits per weight", ylabel=label, yscale="log" if key != "bits_per_byte" else "linear")
         axes.margins(0.2)

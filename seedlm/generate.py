@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import CODEC_HELP, add_memory_argument, codec_argument, positive
+from seedlm.arguments import add_codec_arguments, add_memory_argument, matrices_of, positive
 from seedlm.console import Console
-from seedlm.golden.build import DEFAULT_CODEC
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from seedlm.encoder.packed_model import PackedModel
+    from seedlm.golden.codecs import Codec
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import Usage
     from seedlm.host.models import Model
@@ -27,10 +28,11 @@ NAME = "run"
 SUMMARY = "let a language model write, on the reference or on the simulated accelerator"
 DESCRIPTION = """\
 Continue a text with a model of the Llama architecture in a Hugging Face directory (config.json,
-model.safetensors or its shards, tokenizer.json). Every linear layer of every token is a product
-with compressed weights and FP16 activations; norms, attention and sampling are computed in FP32.
-The first run with a codec compresses the model; later runs find the packed file in the cache
-(see seedlm --help), by the content of the weights.
+model.safetensors or its shards, tokenizer.json), plain or as seedlm compress wrote it. Every linear
+layer of every token is a product with compressed weights and FP16 activations; norms, attention and
+sampling are computed in FP32. The first run with a codec compresses a plain model, as seedlm
+compress does; later runs find the packed file in the cache (see seedlm --help), by the content of the
+weights.
 """
 EXAMPLES = """\
 examples:
@@ -47,17 +49,14 @@ ENGINES = ("reference", "rtl", "float32")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="Hugging Face directory of a Llama model")
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path,
+        help="Hugging Face directory of a Llama model, plain or packed; or the weights' file in it",
+    )  # fmt: skip
     parser.add_argument("--prompt", metavar="TEXT", default="", help="what the text begins with (default: nothing)")
     parser.add_argument("--tokens", metavar="N", type=positive, default=32, help="how many to add (default: 32)")
     parser.add_argument("--engine", choices=ENGINES, default="reference", help="what multiplies (default: reference)")
-    parser.add_argument(
-        "--codec", type=codec_argument, default=DEFAULT_CODEC, help=f"{CODEC_HELP} (default: {DEFAULT_CODEC})"
-    )
-    parser.add_argument(
-        "--encoder", choices=["optimal", "paper"], default="optimal",
-        help="how blocks are searched when the model is compressed (default: optimal)",
-    )  # fmt: skip
+    add_codec_arguments(parser)
     add_memory_argument(parser, "of engine rtl; ")
     parser.add_argument(
         "--no-fp16", action="store_true",
@@ -136,13 +135,12 @@ def generate(model: Model, prompt: list[int], count: int, sampler: Sampler, into
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.host.checkpoint import Checkpoint
-    from seedlm.host.engines import AcceleratorEngine, FloatEngine, ReferenceEngine
+    from seedlm.host.engines import FloatEngine, ReferenceEngine
     from seedlm.host.text import open_text
-    from seedlm.packed_model import open_packed
 
     checkpoint = Checkpoint(args.model)
     config = checkpoint.config
-    text = open_text(args.model, config)
+    text = open_text(checkpoint.folder, config)
     try:
         args.prompt.encode()
     except UnicodeEncodeError as error:
@@ -155,24 +153,34 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     if args.engine == "float32":
         return _write(args, console, checkpoint, text, FloatEngine(checkpoint.linear), prompt)
-    packed = open_packed(checkpoint, args.codec, args.encoder, console)
-    if args.engine == "reference":
-        return _write(args, console, checkpoint, text, ReferenceEngine(packed.__getitem__, packed.weights), prompt)
+    packed = matrices_of(checkpoint, args, console)
+    if args.engine == "rtl":
+        return _run_rtl(args, console, checkpoint, text, packed, prompt)
+    engine = ReferenceEngine(packed.__getitem__, packed.weights)
+    return _write(args, console, checkpoint, text, engine, prompt, packed)
+
+
+def _run_rtl(args, console: Console, checkpoint: Checkpoint, text, packed: PackedModel, prompt: list[int]) -> int:
+    """On the simulated accelerator: one for each codec, until a build has several."""
+    from contextlib import ExitStack
 
     from seedlm.golden.build import Config
+    from seedlm.host.engines import AcceleratorEngine
     from seedlm.sim.accelerator import Accelerator
 
     console.hint("preparing the simulation (compiled once for each codec, then kept)")
-    with Accelerator(Config(codec=args.codec), memory=args.memory) as accelerator:
+    with ExitStack() as stack:
+        builds = [Accelerator(Config(codec=codec), memory=args.memory) for codec in packed.codecs]
+        accelerators = [stack.enter_context(build) for build in builds]
         with console.progress("loading the simulated memory", packed.weights, "{:,.0f} weights".format) as advance:
-            engine = AcceleratorEngine(accelerator, packed, advance)
-        return _write(args, console, checkpoint, text, engine, prompt, accelerator.simulation.memory)
+            engine = AcceleratorEngine(accelerators, packed, advance)
+        memory = accelerators[0].simulation.memory
+        return _write(args, console, checkpoint, text, engine, prompt, packed, memory)
 
 
 def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt: list[int],
-           memory: Memory | None = None) -> int:  # fmt: skip
+           packed: PackedModel | None = None, memory: Memory | None = None) -> int:  # fmt: skip
     """Generate, show the text as it comes, report."""
-    from seedlm.encoder.families import encoder_of
     from seedlm.host.models import language_model
     from seedlm.host.sampling import Sampler
 
@@ -201,8 +209,8 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
     report = {
         "model": str(args.model),
         "engine": args.engine,
-        "codec": None if args.engine == "float32" else args.codec.name,
-        "encoder": None if args.engine == "float32" else encoder_of(args.codec).method(args.encoder),
+        "codec": ", ".join(codec.name for codec in packed.codecs) if packed else None,
+        "encoder": packed.encoder if packed else None,
         "prompt": args.prompt,
         "prompt_tokens": len(prompt),
         "text": "".join(parts),
@@ -216,15 +224,15 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
     }
     if memory is not None:
         report["memory"] = memory.name
-        report["rtl"] = _cost(checkpoint, out, memory, args, console)
+        report["rtl"] = _cost(checkpoint, out, memory, packed.codecs, args, console)
     console.json(report)
     _print(report, console)
     return 0
 
 
-def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console: Console) -> dict:
+def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, codecs: list[Codec], args, console: Console) -> dict:
     """Cycles per token, and what they mean beside binary16 weights."""
-    from seedlm.golden.build import CODECS
+    from seedlm.golden.codecs import BASELINE, CODECS
     from seedlm.project import measured_step
     from seedlm.sim.timing import layer_products
 
@@ -239,8 +247,10 @@ def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console:
     if steps:
         cycles = sum(usage.cycles for usage in steps) / len(steps)
         beats = sum(usage.data_beats for usage in steps) / len(steps)
+    elif len(codecs) > 1:
+        return cost  # the prompt gave the only token, and a step has no single codec to measure it with
     else:  # the prompt gave the only token: measure a step of its own
-        step = measured_step(products, args.codec, memory, console)
+        step = measured_step(products, codecs[0], memory, console)
         cycles, beats = step.cycles, step.data_beats
     cost |= {
         "cycles_per_token": cycles,
@@ -249,7 +259,7 @@ def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, args, console:
     }
     if args.no_fp16:
         return cost
-    baseline = measured_step(products, CODECS["fp16"], memory, console)
+    baseline = measured_step(products, CODECS[BASELINE], memory, console)
     return cost | {
         "fp16": {
             "cycles_per_token": baseline.cycles,
@@ -275,6 +285,8 @@ def _print(report: dict, console: Console) -> None:
     spread = f", {min(each):,} to {max(each):,} each for the tokens after" if each else ""
     console.print(f"cycles of the linear layers, {report['memory']} memory: {cost['prompt_cycles']:,} for the"
                   f" prompt of {report['prompt_tokens']} tokens{spread}")  # fmt: skip
+    if "cycles_per_token" not in cost:
+        return
     console.print(f"a token on average, {cost['clock_mhz']:g} MHz:")
     rows = [(report["codec"], cost, cost.get("speedup"))]
     if "fp16" in cost:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             words += matrix.words.size
             tensors[name] = {
                 "codec": info.codec.name,
-                "shape": list(info.shape),
+                "shape": list(info.plain_shape),
                 "exp_bias": info.exp_bias,
                 "dtype": info.dtype,
                 "words": matrix.words.size,

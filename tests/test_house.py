@@ -42,9 +42,6 @@ LONG_FUNCTIONS = {
     "hdl/slicer.py Slicer.elaborate",
     "hdl/top.py SeedLMAccelerator.elaborate",
     "hdl/writer.py ResultWriter._products",
-    "seedlm/compress.py _plan",
-    "seedlm/compress.py run",
-    "seedlm/evaluate.py run",
     "tests/hdl/test_collector.py row_groups",
     "tests/hdl/test_control.py counting",
     "tests/hdl/test_sequencer.py Environment.run",
@@ -73,11 +70,7 @@ WORDS = {
     r"\bwhat was to be reached\b": "targets",
 }
 SUFFIXES = {".py", ".md", ".sv", ".v", ".cpp", ".h", ".tcl", ".in", ".toml", ".txt"}
-OLD_WORDS = {
-    "encoder/workspace.py strangers",
-    "hdl/planner.py judged",
-    "seedlm/compress.py strangers",
-}
+OLD_WORDS = {"hdl/planner.py judged"}
 
 
 def sources(*folders):

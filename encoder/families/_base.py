@@ -28,11 +28,14 @@ class Encoder(ABC):
         Ways to search, the best first; empty if there is one only, which has no name.
     uses_importance : bool
         Columns can count more or less than others.
+    quick : bool
+        Encoding takes little more time than reading the weights: results are not worth keeping.
     """
 
     family: ClassVar[str]
     methods: ClassVar[tuple[str, ...]] = ()
     uses_importance: ClassVar[bool] = True
+    quick: ClassVar[bool] = False
 
     def method(self, asked: str) -> str | None:
         """The method that encodes where `asked` is wanted; None where there is nothing to choose.

@@ -17,6 +17,7 @@ class Float16Encoder(Encoder):
 
     family: ClassVar[str] = "float16"
     uses_importance: ClassVar[bool] = False
+    quick: ClassVar[bool] = True
 
     def limit(self, codec: Codec, bias: int) -> float:
         """The smallest magnitude that rounds to infinity."""

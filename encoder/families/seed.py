@@ -8,14 +8,13 @@ import numpy as np
 
 from seedlm.encoder.families._base import BIAS_LIMIT, Encoder
 from seedlm.encoder.seed.problem import ENCODERS
-from seedlm.encoder.seed.rows import encode_rows, squares
+from seedlm.encoder.seed.rows import LARGEST_SCALE, encode_rows, squares
 from seedlm.golden.codecs import Codec
 
 __all__ = ["ENCODER", "exponent_bias"]
 
 WEIGHTED_ROWS = 4096  # with an importance tables are made for every column: for many rows at once
-# Far above anything a word can stand for; beyond it all words are equally bad and the search has no bound.
-LARGEST_WEIGHT = 2.0**20
+LARGEST_WEIGHT = 2.0**20  # times 2**b: far above anything a word can stand for
 
 
 def exponent_bias(w: np.ndarray) -> int:
@@ -40,7 +39,10 @@ class SeedEncoder(Encoder):
         return exponent_bias(w) if codec.has_exp_bias else 0
 
     def limit(self, codec: Codec, bias: int) -> float:
-        return LARGEST_WEIGHT * 2.0**bias if codec.has_exp_bias else np.inf
+        """Where all words are about equally bad, and no bound ends the search of a block."""
+        if codec.has_exp_bias:
+            return LARGEST_WEIGHT * 2.0**bias
+        return float(codec.weight_max << codec.exponent_max) * LARGEST_SCALE
 
     def encode(self, w, codec, method, *, bias=0, importance=None, engine="auto", threads=None):
         importance = self.check_importance(importance, w.shape[1])

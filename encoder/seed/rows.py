@@ -30,7 +30,7 @@ SPARSEST = 8  # at least one of so many,
 LARGEST = 8  # and the largest, which decide on clipping
 ROUNDS = 4  # searches of a row at most
 WORTH = 2e-3  # relative gain of a round below which a row is left alone
-SMALLEST_SCALE, LARGEST_SCALE = 2.0**-126, 2.0**100
+SMALLEST_SCALE, LARGEST_SCALE = 2.0**-149, 2.0**100  # from the smallest binary32 on
 
 
 def squares(x: np.ndarray) -> np.ndarray:

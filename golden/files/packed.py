@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ __all__ = [
     "FORMAT",
     "VERSION",
     "PackedFile",
+    "PackedTensor",
     "TensorInfo",
     "foreign_seeds",
+    "stored_layout",
     "stored_parts",
     "write_packed",
     "write_stored",
@@ -33,7 +35,7 @@ VERSION = "1"
 # What other programs call the seeds of a tensor, and words of metadata that name a convention.
 _SEEDS = {"seeds", "lfsr_seed", "lfsr_seeds", "seed_offset", "seed_offsets"}
 _CONVENTION = ("lfsr", "seed", "shift", "offset", "taps")  # in our own format; elsewhere only the first is a sure sign
-_OURS = ("format", "version", "tensors")
+_OURS = ("format", "version", "tensors", "stacks")
 # Before a key of the source's metadata that would be taken for a convention.
 _SOURCE = "source."
 
@@ -72,12 +74,21 @@ def _keep(metadata: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a packed file says of a compressed tensor."""
+    """What a packed file says of a compressed tensor.
+
+    A stack of matrices [n, rows, cols] is stored as one matrix [n * rows, cols]; `stack` is then its own shape.
+    """
 
     codec: Codec
     shape: tuple[int, int]
     exp_bias: int
     dtype: str
+    stack: tuple[int, ...] | None = None
+
+    @property
+    def plain_shape(self) -> tuple[int, ...]:
+        """The shape of the tensor before compression."""
+        return self.stack or self.shape
 
 
 class PackedFile:
@@ -115,20 +126,33 @@ class PackedFile:
         if metadata.get("version") != VERSION:
             found = repr(metadata["version"]) if "version" in metadata else "missing"
             raise SeedLMError(f"{path}: packed file of an unknown version: {found}, expected {VERSION!r}")
-        try:
-            entries = json.loads(metadata.get("tensors", ""))
-            if not isinstance(entries, dict):
-                raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
-            raise SeedLMError(f"{path}: metadata 'tensors' must be a JSON object: {error}") from error
-        infos = {name: self._info(name, entry) for name, entry in entries.items()}
+        infos = {name: self._info(name, entry) for name, entry in self._object("tensors").items()}
+        stacks = self._object("stacks") if "stacks" in metadata else {}
+        for name, shape in stacks.items():
+            infos[name] = self._stacked(name, infos.get(name), shape)
         parts = set()
         for name, info in infos.items():
-            for stored, dtype, shape in _stored(name, info):
+            for stored, dtype, shape in stored_layout(name, info):
                 self._expect(name, stored, dtype, shape)
                 parts.add(stored)
         self.tensors: dict[str, TensorInfo] = infos
         self.other: list[str] = [name for name in self.file.tensors if name not in parts]
+
+    def _object(self, key: str) -> dict[str, Any]:
+        try:
+            entries = json.loads(self.file.metadata.get(key, ""))
+            if not isinstance(entries, dict):
+                raise ValueError("not an object")
+        except (ValueError, RecursionError) as error:
+            raise SeedLMError(f"{self.path}: metadata {key!r} must be a JSON object: {error}") from error
+        return entries
+
+    def _stacked(self, name: str, info: TensorInfo | None, shape: Any) -> TensorInfo:
+        good = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
+        if info is None or not good or (shape[0] * shape[1], shape[2]) != info.shape:
+            expected = f"n, rows, cols of {info.shape[0]} x {info.shape[1]} weights" if info else "a compressed tensor"
+            raise SeedLMError(f"{self.path}: tensor {name!r}: in 'stacks': expected {expected}, found {shape!r}")
+        return replace(info, stack=tuple(shape))
 
     def _info(self, name: str, entry: Any) -> TensorInfo:
         def require(condition: bool, message: str) -> None:
@@ -201,7 +225,37 @@ class PackedFile:
         return self.file.array(name)
 
 
-def _stored(name: str, info: TensorInfo) -> list[tuple[str, str, tuple[int, ...]]]:
+@dataclass(frozen=True, eq=False)
+class PackedTensor:
+    """A compressed tensor that offers what a `RawTensor` of its weights would; they are decoded when asked for."""
+
+    file: PackedFile
+    name: str
+    is_float = True
+
+    @property
+    def codec(self) -> Codec:
+        return self.file.tensors[self.name].codec
+
+    @property
+    def dtype(self) -> str:
+        """What the weights were before compression."""
+        return self.file.tensors[self.name].dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.file.tensors[self.name].plain_shape
+
+    def matrix(self) -> PackedMatrix:
+        """The tensor, checked; see `PackedFile.matrix`."""
+        return self.file.matrix(self.name)
+
+    def array(self) -> np.ndarray:
+        """The weights, float32."""
+        return self.matrix().decode().reshape(self.shape)
+
+
+def stored_layout(name: str, info: TensorInfo) -> list[tuple[str, str, tuple[int, ...]]]:
     """Name, dtype and shape of the stored tensors of a compressed one."""
     rows, cols = info.shape
     codec = info.codec
@@ -281,7 +335,7 @@ def write_stored(
         tensors[name] = tensor
 
     for name, info in infos.items():
-        for (part, dtype, shape), tensor in zip(_stored(name, info), stored[name], strict=True):
+        for (part, dtype, shape), tensor in zip(stored_layout(name, info), stored[name], strict=True):
             assert (tensor.dtype, tensor.shape) == (dtype, shape)
             add(part, tensor)
         entries[name] = {
@@ -295,4 +349,7 @@ def write_stored(
             raise SeedLMError(f"{path}: two tensors would be called {name!r}")
         add(name, tensor)
     own = {"format": FORMAT, "version": VERSION, "tensors": json.dumps(entries, ensure_ascii=False)}
+    stacks = {name: list(info.stack) for name, info in infos.items() if info.stack}
+    if stacks:
+        own["stacks"] = json.dumps(stacks, ensure_ascii=False)
     write_tensors(path, tensors, _keep(metadata or {}) | own)

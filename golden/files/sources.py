@@ -12,7 +12,7 @@ from pathlib import Path
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path, require_new, require_writable
 from seedlm.golden.files.json_files import read_json
-from seedlm.golden.files.packed import FORMAT, PackedFile, TensorInfo, foreign_seeds
+from seedlm.golden.files.packed import FORMAT, PackedFile, PackedTensor, TensorInfo, foreign_seeds
 from seedlm.golden.files.quantised import quantised_config, quantised_tensor
 from seedlm.golden.files.tensors import RawTensor, TensorFile
 from seedlm.golden.matrix import PackedMatrix
@@ -24,6 +24,7 @@ __all__ = [
     "Source",
     "foreign_quantisation",
     "matches",
+    "open_model",
     "open_packed_source",
     "open_source",
     "require_output",
@@ -171,6 +172,11 @@ class PackedSource:
         return {name: info for file in self.files.values() for name, info in file.tensors.items()}
 
     @property
+    def packed(self) -> dict[str, PackedTensor]:
+        """The compressed tensors as what they stand for."""
+        return {name: PackedTensor(file, name) for file in self.files.values() for name in file.tensors}
+
+    @property
     def other(self) -> dict[str, RawTensor]:
         """The tensors that are copied as they were."""
         return {name: file.raw(name) for file in self.files.values() for name in file.other}
@@ -196,6 +202,12 @@ def open_packed_source(path: Path) -> PackedSource:
     source = _open(path)
     _refuse_quantised(source)
     return PackedSource(source, {shard: PackedFile(file.path) for shard, file in source.shards.items()})
+
+
+def open_model(path: Path) -> Source | PackedSource:
+    """Open a model, plain or packed: what `open_source` or `open_packed_source` takes."""
+    packed = any(file.metadata.get("format") == FORMAT for file in _open(path).shards.values())
+    return open_packed_source(path) if packed else open_source(path)
 
 
 def require_output(output: Path, source: Source) -> None:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path
 
-__all__ = ["SOURCE_DTYPES", "RawTensor", "TensorFile", "some_names", "write_tensors"]
+__all__ = ["SOURCE_DTYPES", "RawTensor", "TensorFile", "can_write", "some_names", "write_tensors"]
 
 SOURCE_DTYPES = ("F16", "BF16", "F32")  # what a weight tensor may be before compression
 
@@ -91,6 +91,11 @@ class RawTensor:
         return self.data.view(_NUMPY[self.dtype].newbyteorder("<")).reshape(self.shape)
 
 
+def can_write(dtype: str) -> bool:
+    """Whether `write_tensors` takes a tensor of this dtype; files may hold others."""
+    return dtype in _DTYPES
+
+
 def write_tensors(
     path: str | os.PathLike, tensors: Mapping[str, RawTensor], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -104,7 +109,7 @@ def write_tensors(
     keep = []  # the library takes addresses: the arrays must live until it is done
     specs = {}
     for name, tensor in tensors.items():
-        if tensor.dtype not in _DTYPES:
+        if not can_write(tensor.dtype):
             raise SeedLMError(f"{path}: tensor {name!r} has dtype {tensor.dtype}, which cannot be written")
         data = np.ascontiguousarray(tensor.data)
         keep.append(data)

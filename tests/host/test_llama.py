@@ -201,7 +201,7 @@ def test_reference_engine(folder, name):
     huge = ReferenceEngine(matrices.__getitem__, 10**12)  # does not keep decoded matrices
     for y, other in zip(reference.products(names, x), huge.products(names, x), strict=True):
         assert np.array_equal(y.view(np.uint32), other.view(np.uint32))
-    near = ApproximateEngine(lambda n: matrices[n].decode(), codec(name))
+    near = ApproximateEngine(lambda n: matrices[n].decode(), lambda n: codec(name))
     for y, other in zip(reference.products(names, x), near.products(names, x), strict=True):
         assert np.abs(y - other).max() <= 1e-5 * np.abs(y).max()
 
@@ -216,7 +216,7 @@ def test_activations_beyond_fp16(folder):
     clipped = np.clip(x, -65504, 65504).astype(np.float16)
     engines = [
         ReferenceEngine(matrices.__getitem__, 10**6),
-        ApproximateEngine(lambda n: matrices[n].decode(), codec("seedlm4")),
+        ApproximateEngine(lambda n: matrices[n].decode(), lambda n: codec("seedlm4")),
     ]
     for engine in engines:
         (y,) = engine.products([name], x)

@@ -88,6 +88,26 @@ def test_float_sums_tell_the_same(seedlm, folder, tmp_path, monkeypatch):
         assert math.isclose(a["kl_bits_per_token"], b["kl_bits_per_token"], abs_tol=2e-4)
 
 
+def test_packed_model(seedlm, folder, tmp_path, monkeypatch):
+    """The same figures as those of the original compressed on the way, and the text of the packed folder."""
+    monkeypatch.setenv("SEEDLM_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "packed"
+    codecs = ("--codec", QUICK, "--set", "*v_proj*=int8")
+    seedlm("compress", folder, out, *codecs, "--encoder", "paper", "--exclude", "*embed*", "--json").report()
+    rows = seedlm("evaluate", out, "--original", folder, "--json").report()["rows"]
+    assert [row["name"] for row in rows] == ["original", "packed"]
+    assert not list((tmp_path / "cache").glob("packed/*"))
+    expected = seedlm("evaluate", folder, *codecs, "--encoder", "paper", "--json").report()["rows"]
+    expected = [row for row in expected if row["name"] in ("original", QUICK)]
+    names = {"name": None, "encoder": None}
+    assert [row | names for row in rows] == [row | names for row in expected]
+    alone = seedlm("evaluate", out, "--json").report()["rows"]
+    assert alone[1]["bits_per_byte"] == rows[1]["bits_per_byte"]
+    assert alone[1]["rel_error"] == 0
+    assert "needs a packed model" in seedlm("evaluate", folder, "--original", folder).complaint()
+    assert "compressed already" in seedlm("evaluate", out, "--codec", QUICK).complaint()
+
+
 def test_windows():
     """Every token is predicted once; each window begins afresh."""
     parts = windows([5, 6, 7, 8, 9], 0, 2)

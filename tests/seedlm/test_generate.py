@@ -12,17 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seedlm.console import Console
-from seedlm.encoder import compress_matrix
+from seedlm.console import warn
+from seedlm.encoder.packed_model import FILE, open_packed
+from seedlm.encoder.plan import Options
 from seedlm.generate import Generated, generate
 from seedlm.golden.build import codec
-from seedlm.golden.files.packed import PackedFile
+from seedlm.golden.files.packed import PackedFile, stored_layout
+from seedlm.golden.files.sources import open_packed_source
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import ReferenceEngine
 from seedlm.host.models.llama import Llama
 from seedlm.host.sampling import Sampler
-from seedlm.packed_model import FILE, open_packed
 from tests.host.tiny_llama import BUNDLED, VARIANTS, write_model
 from tests.seedlm.conftest import QUICK, command, environment
 
@@ -156,7 +157,7 @@ def test_complaints(seedlm, model, tmp_path, cache):
 
 
 def opened(model: Path, name: str = QUICK, search: str = "paper"):
-    return open_packed(Checkpoint(model), codec(name), search, Console(quiet=True))
+    return open_packed(Checkpoint(model).linear, str(model), Options(codec=codec(name), encoder=search), warn=warn)
 
 
 def change_weight(folder: Path, value: float) -> None:
@@ -176,7 +177,7 @@ def test_once(model, cache, monkeypatch):
     first = opened(model)
     assert len(first) == 15
     assert first.weights == sum(t.shape[0] * t.shape[1] for t in Checkpoint(model).linear.values())
-    monkeypatch.setattr("seedlm.packed_model.compress_matrix", None)  # not compressed again
+    monkeypatch.setattr("seedlm.encoder.packed_model.encode", None)  # not compressed again
     assert words(opened(model)) == words(first)
     assert packed_files(cache) == [first.path]
 
@@ -222,20 +223,113 @@ def test_damaged(model, cache, capfd, damage):
 
 
 def test_interrupted(model, cache, monkeypatch):
-    """What was not finished leaves nothing behind."""
-    real, calls = compress_matrix, []
+    """What was finished is taken up by the next run; the file is the same, and nothing else stays."""
+    from seedlm.encoder import packed_model
 
-    def stop(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 4:
+    real, done = packed_model.encode, []
+
+    def stop(pieces, work, **options):
+        done.append(len(pieces))
+        real(pieces[:4], work, **options)
+        if len(done) == 1:
             raise KeyboardInterrupt
-        return real(*arguments, **options)
+        real(pieces[4:], work, **options)
 
-    monkeypatch.setattr("seedlm.packed_model.compress_matrix", stop)
+    monkeypatch.setattr(packed_model, "encode", stop)
     with pytest.raises(KeyboardInterrupt):
         opened(model)
-    assert list(cache.glob("packed/*")) == []
-    assert len(words(opened(model))) == 15
+    assert len(list(cache.glob("packed/*.work-*/*.unit"))) == 4
+    path = opened(model).path
+    assert done == [15, 11]
+    assert list(cache.glob("packed/*")) == [path.parent]
+    content = path.read_bytes()
+    shutil.rmtree(cache)
+    assert opened(model).path.read_bytes() == content
+
+
+@pytest.mark.parametrize("part", ["encoder", "golden"])
+def test_another_program_compresses_anew(model, cache, monkeypatch, tmp_path, part):
+    """A change in the sources of the encoder or of the reference misses the cache."""
+    from seedlm import encoder, golden
+    from seedlm.encoder import units
+
+    first = opened(model)
+    assert opened(model).path == first.path
+    folder = {"encoder": encoder, "golden": golden}[part]
+    changed = tmp_path / part
+    shutil.copytree(folder.__path__[0], changed, ignore=shutil.ignore_patterns("__pycache__"))
+    (changed / "errors.py").write_text("# changed\n")
+    monkeypatch.setattr(folder, "__path__", [str(changed)])
+    units.code_digest.cache_clear()
+    try:
+        assert opened(model).path != first.path
+    finally:
+        monkeypatch.undo()
+        units.code_digest.cache_clear()
+
+
+# --- one compressor -------------------------------------------------------------------------------------
+
+
+def test_run_has_the_bytes_of_compress(seedlm, model, cache, tmp_path):
+    """The packed file of ``seedlm run`` and the output of ``seedlm compress``: tensor by tensor the same bytes."""
+    codecs = ("--codec", QUICK, "--set", "*v_proj*=int8", "--set", "model.layers.1.*=fp16")
+    seedlm("run", model, "--tokens", 1, *codecs, "--json").report()
+    seedlm("compress", model, tmp_path / "packed", *codecs, "--json").report()
+    mine = PackedFile(*packed_files(cache))
+    theirs = open_packed_source(tmp_path / "packed")
+    assert {info.codec.name for info in mine.tensors.values()} == {QUICK, "int8", "fp16"}
+    assert len(mine.tensors) == 15
+    for name, info in mine.tensors.items():
+        assert theirs.tensors[name] == info
+        file = next(f for f in theirs.files.values() if name in f.tensors)
+        for part, _, _ in stored_layout(name, info):
+            assert bytes(mine.raw(part).data) == bytes(file.raw(part).data)
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_packed_models_run(seedlm, tmp_path, cache, form):
+    """As they are: nothing is compressed; the text is that of the stored weights, the embedding's too."""
+    write_model(tmp_path / "m", np.random.default_rng(3), eos_token_id=None)
+    out = tmp_path / "packed"
+    codecs = ("--codec", QUICK, "--set", "*embed*=int8", "--exclude", "*q_proj*")
+    seedlm("compress", tmp_path / "m", out, *codecs, "--json").report()
+    path = out if form == "folder" else out / "model.safetensors"
+    report = seedlm("run", path, "--prompt", "x = ", "--tokens", 5, "--json").report()
+    assert not packed_files(cache)
+    assert report["codec"] == f"fp16, {QUICK}"  # what was left plain is rounded to binary16
+    seedlm("decompress", out, tmp_path / "plain", "--json").report()
+    packed, plain = Checkpoint(path), Checkpoint(tmp_path / "plain")
+    assert packed.packed
+    assert not plain.packed
+    matrices = open_packed(packed.linear, "here")
+    tokens = list(b"\0x = ")
+    assert np.array_equal(packed.embedding(np.array(tokens)), plain.embedding(np.array(tokens)))
+    for _ in range(5):
+        engine = ReferenceEngine(matrices.__getitem__, 10**6)
+        tokens.append(int(Llama(plain, engine).logits(tokens)[-1].argmax()))
+    assert tokens[5:] == report["tokens"]
+    for flags in (["--codec", QUICK], ["--set", "*=int8"], ["--encoder", "paper"]):
+        assert "is compressed already" in seedlm("run", path, *flags).complaint()
+
+
+def test_packed_words_are_checked(seedlm, tmp_path, cache):
+    write_model(tmp_path / "m", np.random.default_rng(3))
+    seedlm("compress", tmp_path / "m", tmp_path / "packed", "--codec", QUICK, "--json").report()
+    path, name = tmp_path / "packed" / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+    tensors = dict(TensorFile(path).tensors)
+    data = np.array(tensors[f"{name}.blocks"].data)
+    data[:3] = 0, 0x10, 0  # seed 0 and a coefficient
+    tensors[f"{name}.blocks"] = RawTensor("U8", tensors[f"{name}.blocks"].shape, data)
+    write_tensors(path, tensors, TensorFile(path).metadata)
+    complaint = seedlm("run", tmp_path / "packed", "--quiet").complaint()
+    assert f"tensor {name!r}: 1 of " in complaint
+    assert "blocks have seed 0" in complaint
+
+
+def test_unmatched_set(seedlm, model, cache):
+    complaint = seedlm("run", model, "--set", "nope*=int8").complaint()
+    assert "--set 'nope*' matches no" in complaint
 
 
 def test_infinite_weight(tmp_path, cache, seedlm):
@@ -243,7 +337,7 @@ def test_infinite_weight(tmp_path, cache, seedlm):
     change_weight(tmp_path / "m", np.inf)
     tensor = "model.layers.1.mlp.up_proj.weight"
     line = seedlm("run", tmp_path / "m", "--codec", QUICK).complaint()
-    assert line.endswith(f"tensor {tensor!r}: the weight in row 71, column 47 is inf: expected finite weights")
+    assert line.endswith(f"{tensor!r}: the weight inf in row 71, column 47 is not finite: expected finite weights")
     line = seedlm("run", tmp_path / "m", "--engine", "float32").complaint()
     assert line.endswith(f"tensor {tensor!r} has NaN or infinity: expected finite weights")
 
@@ -265,7 +359,7 @@ def test_rtl_writes_what_the_reference_writes(name):
     from seedlm.sim.timing import decode_step, layer_products
 
     checkpoint = Checkpoint(BUNDLED)
-    packed = open_packed(checkpoint, codec(name), "optimal", Console(quiet=True))
+    packed = open_packed(checkpoint.linear, "here", Options(codec=codec(name)))
     prompt = list(b"\0def main(")
     config = Config(codec=codec(name))
     texts, logits, tail = [], [], 8

@@ -109,7 +109,7 @@ def test_index_alone(seedlm, model, packed_model, tmp_path):
 
 
 @pytest.mark.parametrize("flags", [["--jobs", "1"], ["--jobs", "2"]])
-@pytest.mark.parametrize("name", [ROWS, QUICK, "fp16"])
+@pytest.mark.parametrize("name", [ROWS, QUICK, "fp16", "int8"])
 def test_workers_do_not_change_the_bytes(seedlm, model, packed_model, tmp_path, name, flags):
     if name == ROWS:
         expected = packed_model[0]
@@ -146,6 +146,24 @@ def test_memory_for_a_large_layer(tmp_path):
     print(f"largest process: {largest / 2**20:.0f} MiB")
     assert w.nbytes < largest * 4, "not the processes that were meant"
     assert largest * (jobs + 1) < 2 << 30
+
+
+def test_a_codec_for_each_tensor(seedlm, model, packed_model, tmp_path):
+    """As many codecs as wanted in one folder; the rest as without."""
+    flags = ["--set", "embed*=int8", "--set", "*.1.up*=fp16"]
+    report = seedlm("compress", model, tmp_path / "out", "--codec", ROWS, *flags, "--json").report()
+    assert report["codecs"] == ["int8", ROWS, "fp16"]
+    info = seedlm("info", tmp_path / "out", "--json").report()["tensors"]
+    expected = dict.fromkeys(packed_model[1]["tensors"], ROWS)
+    expected |= {"embed.weight": "int8", "layers.1.up.weight": "fp16"}
+    assert {name: t["codec"] for name, t in info.items()} == expected
+    plan = seedlm("compress", model, tmp_path / "out", "--codec", ROWS, *flags, "--json", "--plan").report()
+    assert {name: t["codec"] for name, t in plan["tensors"].items()} == expected
+    flags += ["--set", "*.9.*=int8"]
+    complaint = seedlm("compress", model, tmp_path / "new", *flags, "--plan").complaint()
+    assert complaint.startswith(f"{model}: --set '*.9.*' matches no")
+    assert "expected GLOB=CODEC" in seedlm("compress", model, tmp_path / "new", "--set", "int8").complaint(2)
+    assert "unknown codec 'x'" in seedlm("compress", model, tmp_path / "new", "--set", "*=x").complaint(2)
 
 
 # --- packed folders --------------------------------------------------------------------------------
@@ -397,6 +415,7 @@ def test_other_options_and_inputs_do_not_resume(seedlm, many, tmp_path):
     os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert seedlm("compress", source, out, *RESUMED).report()["units_resumed"] == 0
     assert len(list(tmp_path.glob("out.work-*"))) == 1, "the first run's units are still there"
+    assert len(seedlm("compress", source, out, *RESUMED).report()["leftovers"]) == 1
 
 
 def test_two_runs_on_one_output(seedlm, many, tmp_path):
@@ -409,7 +428,9 @@ def test_two_runs_on_one_output(seedlm, many, tmp_path):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
-        assert "another run is at work" in seedlm("compress", many, out, "--codec", RESUMED[1]).complaint()
+        for other in ([], ["--encoder", "paper"]):
+            complaint = seedlm("compress", many, out, "--codec", RESUMED[1], *other).complaint()
+            assert "another run is at work" in complaint
     finally:
         process.kill()
         process.wait()

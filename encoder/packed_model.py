@@ -1,0 +1,192 @@
+"""The matrices of a model for its products: from a packed model, or compressed on first use and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from seedlm.encoder.families import encoder_of
+from seedlm.encoder.job import encode, survey, unfinished, write_file
+from seedlm.encoder.matrix import compress_matrix
+from seedlm.encoder.plan import Options, Plan, Task, plan_tensors
+from seedlm.encoder.units import code_digest
+from seedlm.encoder.workspace import Workspace
+from seedlm.golden.codecs import BASELINE, CODECS, Codec
+from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.cache import cache_folder, cached, digest
+from seedlm.golden.files.packed import PackedFile, PackedTensor
+from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.matrix import PackedMatrix
+
+__all__ = ["FILE", "PackedModel", "open_packed"]
+
+KIND = "packed"
+FILE, CHECKSUM = "packed.safetensors", "packed.sha256"
+CHUNK = 1 << 24
+
+# Called with what is done, how much it is and how to write a speed; the context's function is called with what was
+# done since the last call.
+Progress = Callable[[str, int, Callable[[float], str]], AbstractContextManager[Callable[[int], None]]]
+Say = Callable[[str], None]
+
+
+class PackedModel(Mapping[str, PackedMatrix]):
+    """The matrices of a model's linear layers, each in its codec, read or converted one by one when asked for.
+
+    Attributes
+    ----------
+    weights : int
+        How many they are, all together.
+    path : Path or None
+        The packed file in the cache; None if there is none.
+    encoder : str or None
+        How it was searched.
+    """
+
+    def __init__(self, makers: dict[str, Callable[[], PackedMatrix]], codecs: dict[str, Codec], weights: int,
+                 path: Path | None = None, encoder: str | None = None) -> None:  # fmt: skip
+        self._makers, self._codecs = makers, codecs
+        self.weights, self.path, self.encoder = weights, path, encoder
+
+    def __getitem__(self, name: str) -> PackedMatrix:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    @property
+    def codec_of(self) -> dict[str, Codec]:
+        """The codec of each matrix."""
+        return dict(self._codecs)
+
+    @property
+    def codecs(self) -> list[Codec]:
+        """Those that occur, in the order of their first matrices."""
+        return list({codec.name: codec for codec in self._codecs.values()}.values())
+
+
+def open_packed(
+    tensors: Mapping[str, RawTensor | PackedTensor], where: str, options: Options = Options(), *,
+    progress: Progress = lambda *what: nullcontext(lambda amount: None), say: Say = lambda text: None,
+    warn: Say = lambda text: None,
+) -> PackedModel:  # fmt: skip
+    """The matrices of a model, compressed.
+
+    Those that are compressed already are taken as they are, byte for byte; the plain ones beside them are rounded to
+    the baseline codec. If none is, all are compressed: with the same units of work, checks and results as by ``seedlm
+    compress``. What a run that was interrupted has finished is taken up by the next.
+
+    Parameters
+    ----------
+    tensors : mapping of str to RawTensor or PackedTensor
+        Matrices by name.
+    where : str
+        Begins messages.
+    options : Options
+        Codecs and search.
+    progress, say, warn : callable
+        Show progress, tell why it takes a while, tell what is wrong though it is no error.
+
+    Raises
+    ------
+    SeedLMError
+        Weights that are not finite or too large for a codec, words that no encoder gives, a pattern that matches
+        nothing; the cache cannot be written.
+    """
+    packed = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, PackedTensor)}
+    if packed:
+        options = Options(codec=CODECS[BASELINE])
+    plan = plan_tensors({name: t for name, t in tensors.items() if name not in packed}, options, FILE, where)
+    file = None
+    if not all(encoder_of(kind).quick for kind in plan.codecs):
+        file = PackedFile(_cached_file(plan, options, where, progress, say, warn))
+    makers: dict[str, Callable[[], PackedMatrix]] = {name: tensor.matrix for name, tensor in packed.items()}
+    codecs = {name: tensor.codec for name, tensor in packed.items()}
+    for task in plan.tasks:
+        makers[task.name] = _maker(task, options, file)
+        codecs[task.name] = task.codec
+    weights = sum(tensor.shape[0] * tensor.shape[1] for tensor in tensors.values())
+    searched = file is not None and any(encoder_of(kind).methods for kind in plan.codecs)
+    return PackedModel({name: makers[name] for name in tensors}, {name: codecs[name] for name in tensors}, weights,
+                       file and file.path, options.encoder if searched else None)  # fmt: skip
+
+
+def _maker(task: Task, options: Options, file: PackedFile | None) -> Callable[[], PackedMatrix]:
+    if file:
+        # checked when written; the checksum says it is the same
+        return lambda: file.matrix(task.name, check=False)
+    given = {"exp_bias": options.exp_bias, "dtype": task.tensor.dtype, "name": task.label}
+    return lambda: compress_matrix(task.tensor.array(), task.codec, task.encoder, **given)
+
+
+# --- the cache -------------------------------------------------------------------------------------
+def _cached_file(plan: Plan, options: Options, where: str, progress: Progress, say: Say, warn: Say) -> Path:
+    """The packed file of some matrices, found by everything that decides on it, or made."""
+    names = "+".join(kind.name for kind in plan.codecs)[:64]
+    name, key = f"{names}-{options.encoder}", _key(plan, options)
+
+    def make(folder: Path) -> None:
+        say(f"compressing {where} to {names}, encoder {options.encoder} (once, then kept)")
+        with progress("checking", plan.weights, "{:,.0f} weights".format) as advance:
+            work = Workspace(cache_folder() / KIND / f"{name}-{key}", survey(plan, options.exp_bias, advance))
+        with work:
+            todo = unfinished(plan, work)
+            if len(todo) < len(plan.pieces):
+                say(f"{len(plan.pieces) - len(todo)} of {len(plan.pieces)} units were finished by an earlier run")
+            blocks = sum(piece.blocks for piece in todo)
+            with progress(f"compressing to {names}", blocks, "{:,.0f} blocks".format) as advance:
+                encode(todo, work, advance=advance)
+            for result in write_file(folder / FILE, plan.tasks, work):
+                if result.warning:
+                    warn(result.warning)
+            work.remove()
+        (folder / CHECKSUM).write_text(_checksum(folder / FILE) + "\n")
+
+    entry = cached(KIND, name, key, make)
+    if not _intact(entry):
+        warn(f"{entry / FILE}: damaged; compressing again")
+        _remove(entry)
+        entry = cached(KIND, name, key, make)
+    if not _intact(entry):
+        raise SeedLMError(f"{entry / FILE}: what was written cannot be read back: is the disk all right?")
+    return entry / FILE
+
+
+def _key(plan: Plan, options: Options) -> str:
+    """Hash of everything that decides on the packed file: the weights, codecs, search and the program."""
+    parts: list[object] = [options.encoder, options.exp_bias, code_digest()]
+    for task in plan.tasks:
+        content = hashlib.sha256()
+        for start in range(0, len(task.tensor.data), CHUNK):
+            content.update(task.tensor.data[start : start + CHUNK])
+        parts += [task.name, task.codec.name, task.tensor.dtype, task.shape, content.hexdigest()]
+    return digest(*parts)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _intact(entry: Path) -> bool:
+    try:
+        return (entry / CHECKSUM).read_text().strip() == _checksum(entry / FILE)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _remove(entry: Path) -> None:
+    """Take an entry out of the cache in one step, so that nobody sees half of it."""
+    aside = Path(tempfile.mkdtemp(prefix=".damaged-", dir=cache_folder() / KIND))
+    try:
+        entry.rename(aside / entry.name)
+    except FileNotFoundError:
+        pass  # somebody else did
+    shutil.rmtree(aside, ignore_errors=True)
