@@ -34,6 +34,7 @@ CONFIGS = {
     "custom": config("c4p2k6b3", 2),
     "row-scales": config("c4p2k6b0r", 4),
     "fp16": config("fp16", 2),
+    "int8": config("int8", 3),
 }
 
 
