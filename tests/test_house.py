@@ -42,7 +42,6 @@ LONG_FUNCTIONS = {
     "hdl/slicer.py Slicer.elaborate",
     "hdl/top.py SeedLMAccelerator.elaborate",
     "hdl/writer.py ResultWriter._products",
-    "tests/hdl/test_collector.py row_groups",
     "tests/hdl/test_control.py counting",
     "tests/hdl/test_sequencer.py Environment.run",
 }

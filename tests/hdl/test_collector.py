@@ -59,82 +59,97 @@ def config_from(values):
     return Config(codec=codec(name), lanes=lanes, segment_bits=segment_bits, bus_bits=128, burst_beats=32)
 
 
-@cocotb.test()
-async def row_groups(dut):
-    config = config_from(json.loads(os.environ["COLLECTOR"]))
-    generator = rng("rows")
-    clk = await start(dut, finish=0, row_group__valid=0)
-    noise = rng("noise")
-    scale_jobs = Source(dut, "scale", clk)
-    sink = Sink(dut, "o", clk)
-    row_scales = config.codec.row_scales
-    beats = Source(dut, "scales", clk) if row_scales else None
-    per_beat = config.results_per_beat
-    expected, finishes, clock, beats_sent = [], [], 0, 0
-    layout, tags = rounding_layout(config, tag_layout().size), tag_layout()
+class Products:
+    """The collector with its scales; gives it row groups as the array does, and knows what has to come out."""
 
-    for _ in range(40):
-        groups = generator.randint(1, 4)
-        tail = generator.randint(1, config.lanes)
-        null = generator.random() < 0.15
-        rows_of = [0] if null else [config.lanes] * (groups - 1) + [tail]
+    def __init__(self, dut, clk):
+        self.config = config_from(json.loads(os.environ["COLLECTOR"]))
+        self.dut, self.clk, self.rng, self.noise = dut, clk, rng("rows"), rng("noise")
+        self.row_scales = self.config.codec.row_scales
+        self.per_beat = self.config.results_per_beat
+        self.scale_jobs, self.sink = Source(dut, "scale", clk), Sink(dut, "o", clk)
+        self.beats = Source(dut, "scales", clk) if self.row_scales else None
+        self.expected = []  # the fields of every item that count: a marker has no value
+        self.clock = self.finished = self.beats_sent = 0
+
+    async def wait(self, clocks):
+        for _ in range(clocks):
+            await RisingEdge(self.clk)
+            self.clock += 1
+
+    async def product(self):
+        """A product of some row groups, or only the marker of one without rows; some with a beat of scales in error."""
+        config, generator = self.config, self.rng
+        rows_of = [config.lanes] * generator.randint(0, 3) + [generator.randint(1, config.lanes)]
+        if generator.random() < 0.15:
+            rows_of = [0]
         count = sum(rows_of)
         scale = generator.getrandbits(32)
-        scale_jobs.send([scale])
+        self.scale_jobs.send([scale])
         scales = [generator.getrandbits(32) for _ in range(count)]
-        bad_beat = generator.choice([None, None, generator.randrange(-(-count // per_beat))]) if count else None
-        if row_scales:
-            for b in range(-(-count // per_beat)):
-                values = scales[b * per_beat : (b + 1) * per_beat]
-                data = sum(v << 32 * n for n, v in enumerate(values))
-                beats.send([packed(beat_layout(config), data=data, last=0, error=int(b == bad_beat))])
-                beats_sent += 1
-        row, failed = 0, False
+        beats = -(-count // self.per_beat)
+        bad_beat = generator.choice([beats, beats, generator.randrange(beats)]) if count else 0
+        if self.row_scales:
+            self.send_scales(scales, bad_beat)
+        row = 0
         for g, rows in enumerate(rows_of):
             end = g == len(rows_of) - 1
             nan, code = int(generator.random() < 0.1), generator.choice([0, 0, 0, int(ErrorCode.READ_WEIGHTS)])
-            dut.row_group__payload.value = packed(row_group_layout(config), rows=rows, end=int(end), nan=nan, code=code)
-            dut.row_group__valid.value = 1
-            await RisingEdge(clk)
-            clock += 1
-            dut.row_group__valid.value = 0
-            for _ in range(generator.choice([3, 5, 12])):  # the array's latency, at least as long as the queue's
-                await RisingEdge(clk)
-                clock += 1
-            while finishes and clock - finishes[-1] < max(config.lanes, 4):
-                await RisingEdge(clk)
-                clock += 1
             sums = [generator.getrandbits(config.acc_bits) for _ in range(config.lanes)]
-            dut.sums.value = sum(v << i * config.acc_bits for i, v in enumerate(sums))
-            dut.finish.value = 1
-            finishes.append(clock)
-            await RisingEdge(clk)
-            clock += 1
-            dut.finish.value = 0
-            dut.sums.value = noise.getrandbits(len(dut.sums))
-            for i in range(max(rows, 1)):
-                last = end and i >= rows - 1
-                if row_scales and rows:
-                    failed |= row // per_beat == bad_beat
-                failing = int(failed)
-                tag = packed(tags, write=int(rows > 0), last=int(last),
-                             code=code or (int(ErrorCode.READ_SCALES) if failing else 0))  # fmt: skip
-                factor = scales[row] if row_scales and rows else scale
-                expected.append(({"acc": sums[i], "nan": nan | failing, "tag": tag, "scale": factor}, rows > 0))
-                row += rows > 0
-    for _ in range(400):
-        await RisingEdge(clk)
-    assert dut.busy.value == 0
-    assert len(sink.items) == len(expected), "rows lost or too many"
-    for n, (got, (item, is_row)) in enumerate(zip(sink.items, expected, strict=True)):
-        for name, value in item.items():
-            if name in ("acc", "scale") and not is_row:
-                continue  # a marker has no value
-            field = layout[name]
-            assert got >> field.offset & (1 << field.width) - 1 == value, f"item {n}: {name}"
-    assert scale_jobs.sent == 40
-    if beats:
-        assert beats.sent == beats_sent
+            await self.row_group({"rows": rows, "end": int(end), "nan": nan, "code": code}, sums)
+            for i in range(rows):
+                failing = int(self.row_scales and row // self.per_beat >= bad_beat)
+                code_here = code or (int(ErrorCode.READ_SCALES) if failing else 0)
+                tag = packed(tag_layout(), write=1, last=int(end and i == rows - 1), code=code_here)
+                factor = scales[row] if self.row_scales else scale
+                self.expected.append({"acc": sums[i], "nan": nan | failing, "tag": tag, "scale": factor})
+                row += 1
+            if rows == 0:
+                self.expected.append({"nan": nan, "tag": packed(tag_layout(), write=0, last=1, code=code)})
+
+    def send_scales(self, scales, bad_beat):
+        for b in range(-(-len(scales) // self.per_beat)):
+            values = scales[b * self.per_beat : (b + 1) * self.per_beat]
+            data = sum(v << 32 * n for n, v in enumerate(values))
+            self.beats.send([packed(beat_layout(self.config), data=data, last=0, error=int(b == bad_beat))])
+            self.beats_sent += 1
+
+    async def row_group(self, fields, sums):
+        """Announce a row group, and some clocks later its sums, as far apart as the lanes let them be."""
+        dut, config = self.dut, self.config
+        dut.row_group__payload.value = packed(row_group_layout(config), **fields)
+        dut.row_group__valid.value = 1
+        await self.wait(1)
+        dut.row_group__valid.value = 0
+        await self.wait(self.rng.choice([3, 5, 12]))  # the array's latency, at least as long as the queue's
+        await self.wait(max(0, self.finished + max(config.lanes, 4) - self.clock))
+        dut.sums.value = sum(v << i * config.acc_bits for i, v in enumerate(sums))
+        dut.finish.value = 1
+        self.finished = self.clock
+        await self.wait(1)
+        dut.finish.value = 0
+        dut.sums.value = self.noise.getrandbits(len(dut.sums))
+
+    def check(self):
+        layout = rounding_layout(self.config, tag_layout().size)
+        assert self.dut.busy.value == 0
+        assert len(self.sink.items) == len(self.expected), "rows lost or too many"
+        for n, (got, item) in enumerate(zip(self.sink.items, self.expected, strict=True)):
+            for name, value in item.items():
+                field = layout[name]
+                assert got >> field.offset & (1 << field.width) - 1 == value, f"item {n}: {name}"
+        if self.beats:
+            assert self.beats.sent == self.beats_sent
+
+
+@cocotb.test()
+async def row_groups(dut):
+    bench = Products(dut, await start(dut, finish=0, row_group__valid=0))
+    for _ in range(40):
+        await bench.product()
+    await bench.wait(400)
+    bench.check()
+    assert bench.scale_jobs.sent == 40
 
 
 @pytest.mark.parametrize(
