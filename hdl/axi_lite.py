@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out
 
@@ -29,6 +29,8 @@ def slave_members() -> dict[str, Member]:
 
 class AxiLiteSlave(wiring.Component):
     """One write and one read at a time, both at once; address and data of a write may come in any order.
+
+    In reset nothing is taken: what is offered then is taken afterwards.
 
     A write without all four strobes is answered SLVERR and not passed on. The protection bits and the two lowest
     address bits are not looked at. Latency: a write is passed on 2 clocks after address and data were taken and
@@ -62,14 +64,15 @@ class AxiLiteSlave(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
+        awake = ~ResetSignal()  # in reset nothing is taken, since nothing would come of it
         have_address = Signal()
         have_data = Signal()
         whole = Signal(reset_less=True)
         execute = Signal()
         complete = Signal()  # address and data are there for the first clock
         m.d.comb += [
-            self.s_axi_awready.eq(~have_address),
-            self.s_axi_wready.eq(~have_data),
+            self.s_axi_awready.eq(~have_address & awake),
+            self.s_axi_wready.eq(~have_data & awake),
             complete.eq(have_address & have_data & ~self.s_axi_bvalid & ~execute),
         ]
         m.d.sync += [execute.eq(complete), self.write.eq(complete & whole)]
@@ -84,7 +87,7 @@ class AxiLiteSlave(wiring.Component):
             m.d.sync += self.s_axi_bresp[1].eq(~(whole & self.write_ok))
 
         reading = Signal()
-        m.d.comb += self.s_axi_arready.eq(~reading)
+        m.d.comb += self.s_axi_arready.eq(~reading & awake)
         m.d.sync += self.read_phase.eq(Cat(self.s_axi_arvalid & self.s_axi_arready, self.read_phase))
         with m.If(self.s_axi_arvalid & self.s_axi_arready):
             m.d.sync += [reading.eq(1), self.read_word.eq(self.s_axi_araddr[2:])]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Const, Module, ResetInserter, Signal, Value, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from seedlm.golden.build import Config, clog2
+from seedlm.hdl.abort import AbortUnit
 from seedlm.hdl.axi_lite import AxiLiteSlave, slave_members
 from seedlm.hdl.counters import EventCounters
 from seedlm.hdl.layouts import CODE_BITS, completion_layout, descriptor_layout, events_layout, valid_only
@@ -19,6 +20,7 @@ from seedlm.hdl.registers import (
     COUNTERS,
     REGISTERS,
     Access,
+    ErrorCode,
     configuration_words,
     counter_registers,
     register,
@@ -48,6 +50,10 @@ class Control(wiring.Component):
     A failed product puts its code and number into ERROR and raises `hold` until software writes ERROR_CLEAR; the queue
     stays as it is. The next completion must not come before that; the result writer sees to it.
 
+    An abort (`hdl.abort`) empties the queue; SUBMIT is refused until it is over. Then all products that were submitted
+    count as completed; if the watchdog has started it, ERROR gets TIMEOUT and the number of the oldest of them. All
+    other registers and the counters stay as they are. Completions are expected to cease with `clear_path`.
+
     Latency: a submitted product is offered 3 clocks after the write is executed, `hold` follows a completion after 2
     clocks, `irq` after 3.
 
@@ -69,6 +75,12 @@ class Control(wiring.Component):
         An error waits for software. Register.
     events : in
         ``events_layout``: what is counted.
+    progress, drained : in
+        To `AbortUnit`.
+    stray : in
+        Pulse: the memory gave an answer that nothing had asked for.
+    clear_path, clear_port : out
+        From `AbortUnit`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -80,6 +92,11 @@ class Control(wiring.Component):
             "completion": In(valid_only(completion_layout(config))),
             "hold": Out(1),
             "events": In(events_layout()),
+            "progress": In(1),
+            "drained": In(1),
+            "stray": In(1),
+            "clear_path": Out(1),
+            "clear_port": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -139,7 +156,9 @@ class Control(wiring.Component):
         m.d.comb += entry.bad.eq(Cat(unfit).any())
 
         # The queue in LUT memory, and a register that offers its head.
-        m.submodules.queue = queue = SyncFIFO(width=layout.size, depth=config.queue_depth)
+        m.submodules.abort = abort = AbortUnit()
+        queue = SyncFIFO(width=layout.size, depth=config.queue_depth)
+        m.submodules.queue = ResetInserter(abort.aborting)(queue)
         submit = Signal()
         fetch = Signal()
         m.d.comb += [
@@ -150,11 +169,13 @@ class Control(wiring.Component):
             queue.r_en.eq(fetch),
         ]
         # Two submissions are at least two clocks apart, so this register is in time.
-        m.d.sync += full.eq(queue.level == config.queue_depth)
+        m.d.sync += full.eq((queue.level == config.queue_depth) | abort.aborting)
         with m.If(fetch):
             m.d.sync += self.descriptor.payload.eq(queue.r_data)
         with m.If(fetch | self.descriptor.ready):
             m.d.sync += self.descriptor.valid.eq(fetch)
+        with m.If(abort.aborting):
+            m.d.sync += self.descriptor.valid.eq(0)
 
         # Products that have ended. `last`: no other one is submitted.
         done = Signal()
@@ -173,6 +194,25 @@ class Control(wiring.Component):
         with m.If(done & ~submit):
             m.d.sync += unfinished.eq(unfinished - 1)
 
+        # Abort: no product is submitted and none ends meanwhile, so this is the last word.
+        at_work = Signal()  # some product has left the queue, and none waits for software
+        aborted = Signal()
+        timed_out = Signal()
+        m.d.sync += at_work.eq((unfinished != queue.level) & ~self.hold)
+        m.d.comb += [
+            abort.request.eq(written["CONTROL"] & port.write_data[register("CONTROL").field("abort").lsb]),
+            abort.limit.eq(watchdog),
+            abort.at_work.eq(at_work),
+            abort.progress.eq(self.progress | done | written["WATCHDOG"]),
+            abort.drained.eq(self.drained),
+            self.clear_path.eq(abort.clear_path),
+            self.clear_port.eq(abort.clear_port),
+            aborted.eq(abort.done & (unfinished != 0)),
+            timed_out.eq(aborted & abort.timed_out),
+        ]
+        with m.If(abort.done):
+            m.d.sync += [unfinished.eq(0), completed.eq(submitted)]
+
         # The error that waits for software.
         error = value["ERROR"] = Signal(CODE_BITS)
         error_product = value["ERROR_PRODUCT"] = Signal(32, reset_less=True)
@@ -181,11 +221,19 @@ class Control(wiring.Component):
                 m.d.sync += error.eq(0)
         with m.Elif(failed):
             m.d.sync += [error.eq(code), error_product.eq(completed)]
-        m.d.sync += self.hold.eq(failed | error.any())
+        with m.Elif(timed_out):
+            m.d.sync += [error.eq(ErrorCode.TIMEOUT), error_product.eq(completed)]
+        m.d.sync += self.hold.eq(failed | timed_out | error.any())
 
         # Interrupts. What happens wins over software that clears the bit.
         status = value["IRQ_STATUS"] = _fields("IRQ_STATUS")
-        for name, happens in {"product_done": done, "idle": last, "error": failed}.items():
+        causes = {
+            "product_done": done | aborted,
+            "idle": last | aborted,
+            "error": failed | timed_out,
+            "stray": self.stray,
+        }
+        for name, happens in causes.items():
             with m.If(happens):
                 m.d.sync += status[name].eq(1)
             with m.Elif(written["IRQ_STATUS"] & port.write_data[register("IRQ_STATUS").field(name).lsb]):
@@ -194,17 +242,20 @@ class Control(wiring.Component):
             (status.product_done & control.irq_product_done)
             | (status.idle & control.irq_idle)
             | (status.error & control.irq_error)
+            | (status.stray & control.irq_stray)
         )
 
         # Counters.
         m.submodules.counters = counters = EventCounters()
         m.d.comb += [
             counters.events.eq(self.events),
-            counters.stop.eq(last),
+            counters.stop.eq(last | aborted),
             counters.enable.eq(busy),
             counters.clear.eq(written["COUNTER_CLEAR"] & port.write_data[0]),
         ]
 
+        aborting = Signal()  # as late as `busy`, so that no read finds an abort over and a product unfinished
+        m.d.sync += aborting.eq(abort.aborting)
         state = value["STATUS"] = _fields("STATUS")
         m.d.sync += [
             busy.eq(unfinished != 0),
@@ -212,6 +263,7 @@ class Control(wiring.Component):
             state.error.eq(error.any()),
             state.queue_full.eq(full),
             state.active.eq(counters.active),
+            state.aborting.eq(abort.aborting | aborting),
             state.queue_level.eq(queue.level),
         ]
 

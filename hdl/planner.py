@@ -107,8 +107,8 @@ class Planner(wiring.Component):
 
     A descriptor is refused (code DESCRIPTOR) if it is marked `bad`, rows or columns are 0 or beyond the build's limits,
     a region that the product uses does not start at a 4 KiB boundary or leaves the address space, there are 2**32 steps
-    or beats or more, the scale is NaN or infinite (codecs without row scales), or `same` is set and no activations with
-    as many columns were loaded since reset.
+    or beats or more, the scale is NaN or infinite (codecs without row scales), or `same` is set and the last
+    descriptor without it was refused, had other columns, or is not there since reset.
 
     All jobs of a product are offered at once, each until it is taken; the next descriptor is looked at when all are. A
     refused one gives only `sequence` (no groups), `write` (no rows) and `scale`; a product with `same` gives no
@@ -337,8 +337,8 @@ class Planner(wiring.Component):
                     m.d.sync += [job_groups.eq(0), d.rows.eq(0), d.same.eq(0), code.eq(ErrorCode.DESCRIPTOR)]
                 with m.Else():
                     m.d.sync += [job_groups.eq(groups), code.eq(ErrorCode.NONE)]
-                    with m.If(~d.same):
-                        m.d.sync += [loaded.eq(1), loaded_cols.eq(d.cols)]
+                with m.If(~d.same):
+                    m.d.sync += [loaded.eq(~bad), loaded_cols.eq(d.cols)]
                 m.next = "EMIT"
 
             with m.State("EMIT"):

@@ -48,9 +48,9 @@ _ERROR_DOC = {
     ErrorCode.NONE: "no error",
     ErrorCode.DESCRIPTOR: "the descriptor is invalid: nothing was read or written",
     ErrorCode.NONFINITE: "an activation is NaN or infinite: every result is the quiet NaN 0x7FC00000",
-    ErrorCode.READ_WEIGHTS: "the memory answered a read of the weight image with an error",
-    ErrorCode.READ_ACTIVATIONS: "the memory answered a read of the activations with an error",
-    ErrorCode.READ_SCALES: "the memory answered a read of the row scales with an error",
+    ErrorCode.READ_WEIGHTS: "the memory answered a read of the weight image with an error or a wrong RLAST",
+    ErrorCode.READ_ACTIVATIONS: "the memory answered a read of the activations with an error or a wrong RLAST",
+    ErrorCode.READ_SCALES: "the memory answered a read of the row scales with an error or a wrong RLAST",
     ErrorCode.WRITE: "the memory answered a write of the results with an error",
     ErrorCode.TIMEOUT: "no progress for WATCHDOG clocks: this product and all later ones in the queue were aborted",
 }
@@ -178,6 +178,7 @@ def _table() -> tuple[Register, ...]:
         Field("product_done", 0, 1, "a product has finished"),
         Field("idle", 1, 1, "the last of the submitted products has finished"),
         Field("error", 2, 1, "a product has finished with an error code"),
+        Field("stray", 3, 1, "the memory gave an answer that nothing had asked for"),
     )
     table = [
         Register("ID", 0x000, ro, value("0x53444C4D"), "Identity", ID),
@@ -230,7 +231,7 @@ def _table() -> tuple[Register, ...]:
             Field("error", 1, 1, "ERROR is not 0: the products after the failed one wait"),
             Field("queue_full", 2, 1, "a write to SUBMIT would be refused"),
             Field("active", 3, 1, "the cycle counter is running"),
-            Field("aborting", 4, 1, "an abort waits for the memory's outstanding answers"),
+            Field("aborting", 4, 1, "an abort is under way: it waits for the memory's answers; SUBMIT is refused"),
             Field("queue_level", 16, 9, "products waiting in the queue"),
         ), "State"),
         Register("IRQ_STATUS", 0x048, w1c, irq,
@@ -244,7 +245,8 @@ def _table() -> tuple[Register, ...]:
             Field("clear", 0, 1, "1: take the error away (no effect if there is none)"),
         ), "Lets the products after a failed one go on"),
         Register("SUBMITTED", 0x058, ro, value("products, modulo 2**32"), "Products submitted since reset"),
-        Register("COMPLETED", 0x05C, ro, value("products, modulo 2**32"), "Products finished since reset"),
+        Register("COMPLETED", 0x05C, ro, value("products, modulo 2**32"),
+                 "Products finished since reset, aborted ones included"),
         Register("COUNTER_CLEAR", 0x060, wo, (
             Field("clear", 0, 1, "1: set all counters to 0"),
         ), "Clears the counters"),
@@ -340,6 +342,8 @@ def markdown() -> str:
         "without a field read as 0.",
         "",
         "The counters have 64 bits: reading the low half freezes the high half for the next read of it.",
+        "",
+        "What CONTROL.abort and WATCHDOG do: [architecture](architecture.md#abort-and-watchdog).",
         "",
         "| offset | name | access | reset | meaning |",
         "|---|---|---|---|---|",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
@@ -20,6 +20,7 @@ from seedlm.hdl.read_master import ReadMaster
 from seedlm.hdl.rounding import Fp32Rounding
 from seedlm.hdl.sequencer import Sequencer
 from seedlm.hdl.streamer import ReadStreamer
+from seedlm.hdl.write_master import WriteMaster
 from seedlm.hdl.writer import ResultWriter
 
 __all__ = ["SeedLMAccelerator"]
@@ -81,11 +82,10 @@ class SeedLMAccelerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.domains.sync = ClockDomain()
-        m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn)]
-
         # Control: registers and queue, then the planner, which knows all sizes of a product.
-        m.submodules.control = control = self._control
+        control = self._control
+        m.submodules.control = DomainRenamer("control")(control)
+        self._domains(m, control)
         m.submodules.planner = planner = Planner(config)
         connect(m, control.descriptor, planner.descriptor)
         self._pass_on(m, control, ("s_axi_", "irq"))
@@ -108,7 +108,8 @@ class SeedLMAccelerator(wiring.Component):
             )
             # Before the others: they are few, and a row group must not wait for them.
             streamers.insert(0, scale_streamer)
-        m.submodules.read_master = read_master = ReadMaster(config=config, ports=len(streamers))
+        read_master = ReadMaster(config=config, ports=len(streamers))
+        m.submodules.read_master = DomainRenamer("port")(read_master)
         self._pass_on(m, read_master, (axi.PREFIX,))
         for port, streamer in enumerate(streamers):
             connect(m, streamer.request, read_master.request[port])
@@ -126,7 +127,9 @@ class SeedLMAccelerator(wiring.Component):
         m.submodules.collector = collector = Collector(config=config, array=mac_array, in_flight=in_flight)
         m.submodules.rounding = rounding = Fp32Rounding(config=config, tag_bits=tag_layout().size)
         m.submodules.writer = writer = ResultWriter(config=config)
-        self._pass_on(m, writer, (axi.PREFIX,))
+        write_master = WriteMaster(config=config)
+        m.submodules.write_master = DomainRenamer("port")(write_master)
+        self._pass_on(m, write_master, (axi.PREFIX,))
 
         connect(m, activation_streamer.o, activation_buffer.i)
         connect(m, weight_streamer.o, gearbox.i)
@@ -164,10 +167,15 @@ class SeedLMAccelerator(wiring.Component):
             writer.result.payload.write.eq(tag.write),
             writer.result.payload.last.eq(tag.last),
             writer.result.payload.code.eq(tag.code),
-            sequencer.freed.eq(writer.freed),
+            sequencer.freed.eq(write_master.freed),
+            write_master.tail.eq(writer.tail),
+            writer.settled.eq(write_master.settled),
+            writer.refused.eq(write_master.refused),
             writer.hold.eq(control.hold),
             sequencer.hold.eq(control.hold),
         ]
+        connect(m, writer.beat, write_master.beat)
+        connect(m, writer.request, write_master.request)
         connect(m, writer.completion, control.completion)
         # While nothing is read, a short burst of results costs the memory no turnaround that anybody waits for.
         requests = Cat(streamer.request.valid for streamer in streamers)
@@ -185,7 +193,35 @@ class SeedLMAccelerator(wiring.Component):
         self._queue(m, "write_jobs", planner.write, writer.job)
 
         self._events(m, control, sequencer, collector, rounding, writer, streamers, read_master)
+        m.d.comb += [
+            control.progress.eq(
+                sequencer.issue
+                | Cat(streamer.response.valid for streamer in streamers).any()
+                | (self.m_axi_arvalid & self.m_axi_arready)
+                | (self.m_axi_awvalid & self.m_axi_awready)
+                | (self.m_axi_wvalid & self.m_axi_wready)
+                | self.m_axi_bvalid
+            ),
+            control.drained.eq(read_master.idle & write_master.idle),
+            control.stray.eq(read_master.stray | write_master.stray),
+        ]
         return m
+
+    def _domains(self, m: Module, control: Control) -> None:
+        """Three domains with one clock, each with a reset of its own, so that an abort ends what it has to and no more.
+
+        ``control``: registers and queue; ``port``: the account of what the bus is owed; ``sync``: the data path.
+        """
+        for name in ("sync", "port", "control"):
+            m.domains += ClockDomain(name)
+            m.d.comb += ClockSignal(name).eq(self.aclk)
+        path_reset = Signal(init=1, reset_less=True)  # it goes everywhere: from a register, a clock later
+        m.d.control += path_reset.eq(~self.aresetn | control.clear_path)
+        m.d.comb += [
+            ResetSignal("sync").eq(path_reset),
+            ResetSignal("port").eq(~self.aresetn | control.clear_port),
+            ResetSignal("control").eq(~self.aresetn),
+        ]
 
     def _events(self, m, control, sequencer, collector, rounding, writer, streamers, read_master) -> None:
         """What the counters count."""

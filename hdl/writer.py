@@ -1,4 +1,4 @@
-"""Results to memory: values are packed into beats and leave in bursts."""
+"""Results to memory: values are packed into beats, products end one after the other."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from seedlm.golden.build import Config, clog2
-from seedlm.hdl import axi
-from seedlm.hdl.beat_fifo import BeatFifo
 from seedlm.hdl.bursts import BurstSplitter
 from seedlm.hdl.layouts import (
     BEAT_COUNT_BITS,
     CODE_BITS,
     completion_layout,
+    request_layout,
     result_layout,
     valid_only,
     writer_job_layout,
@@ -24,13 +23,12 @@ __all__ = ["ResultWriter"]
 
 JOBS = 4  # jobs that may wait
 ENDS = 32  # products that may have come to their end in the buffer: far more than jobs can be
-BURSTS = 8  # bursts whose address was given but whose data has not left
-OUTSTANDING = 31  # bursts without a response
 PAUSE = 3  # clocks from a completion until `hold` is looked at
 
 
 class ResultWriter(wiring.Component):
-    """Collects the results of successive products in a buffer and writes them in bursts; reports their completion.
+    """Packs the results of successive products into the write master's buffer and requests the bursts that write them;
+    reports their completion.
 
     A burst starts when it is complete in the buffer: at full length (up to a multiple of it), or at the end of the
     product, or at whatever length while `flush` is high. The full length is the configuration's, or less where the
@@ -46,7 +44,8 @@ class ResultWriter(wiring.Component):
     the buffer.
 
     Throughput: a result per clock in, a beat per clock out, bursts of a product without a gap between them.
-    Latency: 4 clocks from the last result to AWVALID, 5 to the first WVALID, 3 from the last BVALID to the completion.
+    Latency: with `hdl.write_master.WriteMaster`, 4 clocks from the last result to AWVALID, 5 to the first WVALID, 3
+    from the last BVALID to the completion.
 
     Parameters
     ----------
@@ -62,14 +61,17 @@ class ResultWriter(wiring.Component):
     -------
     burst_beats : int
         Greatest burst.
+
+    Members
+    -------
     job : stream of writer_job_layout, in
         One per product, in order. May come after the product's results (of at most 30 products). 0 rows: nothing is
         written, the completion comes with the product's marker.
     result : valid_only(result_layout), in
         The product's rows in order, the last one (or a marker without data) with ``last``. The sender keeps account
         of the room: `result_fifo_beats` beats, a part of a beat at the end of a product counts as a whole one.
-    freed : out
-        Pulse: a beat has left the buffer.
+    beat, request, tail, settled, refused :
+        To and from `WriteMaster`.
     completion : valid_only(completion_layout), out
         Pulse: the product is complete; the code of the job, else of its ``last`` result, else WRITE if the memory
         refused a burst, else 0.
@@ -79,8 +81,6 @@ class ResultWriter(wiring.Component):
         The memory has nothing else to do: write what is there, however short the burst.
     busy : out
         A job is waiting or at work.
-    m_axi_aw*, m_axi_w*, m_axi_b* :
-        The AXI4 write channels (`hdl.axi`).
     """
 
     def __init__(self, *, config: Config) -> None:
@@ -89,33 +89,31 @@ class ResultWriter(wiring.Component):
         super().__init__({
             "job": In(stream.Signature(writer_job_layout(config))),
             "result": In(valid_only(result_layout(config))),
-            "freed": Out(1),
+            "beat": Out(valid_only(data.StructLayout({"data": config.bus_bits}))),
+            "request": Out(stream.Signature(request_layout(config))),
+            "tail": Out(config.results_per_beat),
+            "settled": In(1),
+            "refused": In(1),
             "completion": Out(valid_only(completion_layout(config))),
             "hold": In(1),
             "flush": In(1),
             "busy": Out(1),
-            **axi.write_members(config),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.buffer = buffer = BeatFifo(
-            layout=data.StructLayout({"data": config.bus_bits}), depth=config.result_fifo_beats, output_register=True
-        )
         m.submodules.splitter = splitter = BurstSplitter(
             config=config, burst_beats=self.burst_beats, credits=config.result_fifo_beats, initial=0
         )
         m.submodules.ends = ends = fifo.SyncFIFO(width=CODE_BITS, depth=ENDS)
-        m.submodules.bursts = bursts = fifo.SyncFIFO(width=9, depth=BURSTS)
-        self._pack(m, buffer, ends)
-        m.d.comb += [splitter.credit.eq(buffer.i.valid), splitter.flush.eq(self.flush)]
-        issued, outstanding, error = self._addresses(m, splitter, bursts)
-        valid_words = self._products(m, splitter, ends, issued, outstanding, error)
-        self._send(m, buffer, bursts, valid_words)
+        self._pack(m, ends)
+        m.d.comb += [splitter.credit.eq(self.beat.valid), splitter.flush.eq(self.flush)]
+        wiring.connect(m, splitter.request, wiring.flipped(self.request))
+        self._products(m, splitter, ends)
         return m
 
-    def _pack(self, m: Module, buffer: BeatFifo, ends: fifo.SyncFIFO) -> None:
+    def _pack(self, m: Module, ends: fifo.SyncFIFO) -> None:
         """Results into beats; the codes at the ends of products into `ends`."""
         per_beat = self._config.results_per_beat
         result = self.result.payload
@@ -136,66 +134,11 @@ class ResultWriter(wiring.Component):
             m.d.sync += place.eq(place.rotate_left(1))
         # A marker ends a beat that has been begun, but does not make one of its own.
         full = store & place[-1]
-        m.d.sync += buffer.i.valid.eq(full | (last & (result.write | ~place[0])))
-        m.d.comb += [buffer.i.payload.data.eq(words), ends.w_en.eq(last), ends.w_data.eq(result.code)]
+        m.d.sync += self.beat.valid.eq(full | (last & (result.write | ~place[0])))
+        m.d.comb += [self.beat.payload.data.eq(words), ends.w_en.eq(last), ends.w_data.eq(result.code)]
 
-    def _addresses(self, m: Module, splitter: BurstSplitter, bursts: fifo.SyncFIFO) -> tuple[Signal, Signal, Signal]:
-        """Bursts to AW and to the data channel, and the account of their responses.
-
-        Returns
-        -------
-        issued, outstanding, error : Signal
-            All bursts of the product were accepted (cleared by the receiver); bursts without a response; one of the
-            product was refused (the same).
-        """
-        request = splitter.request
-        address = Signal.like(self.m_axi_awaddr, reset_less=True)
-        length = Signal.like(self.m_axi_awlen, reset_less=True)
-        issued = Signal()
-        error = Signal()
-        outstanding = Signal(range(OUTSTANDING + 1))
-        accept = Signal()
-        room = Signal()  # for one burst more than may be accepted meanwhile
-        axi.drive_constants(m, self._config, self, "aw")
-        m.d.comb += [
-            self.m_axi_awaddr.eq(address),
-            self.m_axi_awlen.eq(length),
-            request.ready.eq(~self.m_axi_awvalid & room),
-            accept.eq(request.valid & request.ready),
-            bursts.w_en.eq(accept),
-            bursts.w_data.eq(Cat(request.payload.len, request.payload.last)),
-        ]
-        m.d.sync += room.eq((bursts.level <= BURSTS - 2) & (outstanding <= OUTSTANDING - 2))
-        with m.If(self.m_axi_awready):
-            m.d.sync += self.m_axi_awvalid.eq(0)
-        with m.If(accept):
-            m.d.sync += [self.m_axi_awvalid.eq(1), issued.eq(request.payload.last)]
-        with m.If(~self.m_axi_awvalid):
-            m.d.sync += [address.eq(request.payload.address), length.eq(request.payload.len)]
-
-        answered = Signal()
-        refused = Signal(reset_less=True)
-        m.d.comb += self.m_axi_bready.eq(1)
-        m.d.sync += [
-            answered.eq(self.m_axi_bvalid),
-            refused.eq(self.m_axi_bresp != axi.OKAY),
-            outstanding.eq(outstanding + accept - answered),
-        ]
-        with m.If(answered & refused):
-            m.d.sync += error.eq(1)
-        return issued, outstanding, error
-
-    def _products(
-        self, m: Module, splitter: BurstSplitter, ends: fifo.SyncFIFO,
-        issued: Signal, outstanding: Signal, error: Signal,
-    ) -> Signal:  # fmt: skip
-        """One product after the other, up to its completion.
-
-        Returns
-        -------
-        Signal
-            Bit n: word n of the product's last beat holds a row.
-        """
+    def _products(self, m: Module, splitter: BurstSplitter, ends: fifo.SyncFIFO) -> None:
+        """One product after the other, up to its completion."""
         config = self._config
         layout = writer_job_layout(config)
         per_beat = config.results_per_beat
@@ -208,7 +151,6 @@ class ResultWriter(wiring.Component):
         known = Signal()
         job = Signal(layout, reset_less=True)
         beats = Signal(BEAT_COUNT_BITS, reset_less=True)
-        valid_words = Signal(per_beat, reset_less=True)
         null = Signal(reset_less=True)
         rest = job.rows[:shift]
         m.d.comb += [
@@ -216,6 +158,7 @@ class ResultWriter(wiring.Component):
             splitter.job.payload.address.eq(job.address),
             splitter.job.payload.beats.eq(beats),
             self.busy.eq(jobs.r_rdy | fetched),
+            self.tail.eq(Cat((rest == 0) | (rest > n) for n in range(per_beat))),
         ]
         with m.If(~fetched):
             m.d.sync += [fetched.eq(jobs.r_rdy), job.eq(jobs.r_data)]
@@ -223,8 +166,15 @@ class ResultWriter(wiring.Component):
             known.eq(fetched),
             beats.eq((job.rows + (per_beat - 1))[shift:]),
             null.eq(job.rows == 0),
-            valid_words.eq(Cat((rest == 0) | (rest > n) for n in range(per_beat))),
         ]
+
+        issued = Signal()  # all bursts of the product were requested
+        error = Signal()  # one of them was refused
+        request = self.request
+        with m.If(request.valid & request.ready):
+            m.d.sync += issued.eq(request.payload.last)
+        with m.If(self.refused):
+            m.d.sync += error.eq(1)
 
         ended = Signal()
         pause = Signal(range(PAUSE + 1))
@@ -238,7 +188,7 @@ class ResultWriter(wiring.Component):
                     m.d.comb += splitter.job.valid.eq(1)
                     with m.If(splitter.job.ready):
                         m.next = "FINISH"
-            with m.State("FINISH"), m.If(issued & ended & (outstanding == 0)):
+            with m.State("FINISH"), m.If(issued & ended & self.settled):
                 m.d.comb += ends.r_en.eq(1)
                 code = self.completion.payload.code
                 with m.If(job.code != ErrorCode.NONE):
@@ -259,33 +209,3 @@ class ResultWriter(wiring.Component):
                 m.d.sync += pause.eq(pause - 1)
                 with m.If(pause == 0):
                     m.next = "START"
-        return valid_words
-
-    def _send(self, m: Module, buffer: BeatFifo, bursts: fifo.SyncFIFO, valid_words: Signal) -> None:
-        """The data channel: the beats of the accepted bursts."""
-        active = Signal()
-        left = Signal(8, reset_less=True)  # beats after this one
-        last = Signal(reset_less=True)  # left == 0
-        final = Signal(reset_less=True)  # the product's last burst
-        moved = Signal()
-        load = Signal()
-        m.d.comb += [
-            self.m_axi_wvalid.eq(active & buffer.o.valid),
-            self.m_axi_wdata.eq(buffer.o.payload.data),
-            self.m_axi_wlast.eq(last),
-            self.m_axi_wstrb.eq(Cat((valid | ~(final & last)).replicate(4) for valid in valid_words)),
-            buffer.o.ready.eq(active & self.m_axi_wready),
-            moved.eq(self.m_axi_wvalid & self.m_axi_wready),
-            load.eq(~active | (moved & last)),
-            bursts.r_en.eq(load),
-        ]
-        m.d.sync += self.freed.eq(moved)
-        with m.If(load):
-            m.d.sync += [
-                active.eq(bursts.r_rdy),
-                left.eq(bursts.r_data[:8]),
-                last.eq(bursts.r_data[:8] == 0),
-                final.eq(bursts.r_data[8]),
-            ]
-        with m.Elif(moved):
-            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]

@@ -47,7 +47,11 @@ LONG_FUNCTIONS = {
 }
 
 # Modules of hdl/ with a component, tested with the one it belongs to.
-TESTED_ELSEWHERE = {"hdl/lane.py": "test_mac", "hdl/lfsr_bank.py": "test_reconstruction"}
+TESTED_ELSEWHERE = {
+    "hdl/lane.py": "test_mac",
+    "hdl/lfsr_bank.py": "test_reconstruction",
+    "hdl/write_master.py": "test_writer",
+}
 
 WITHOUT_DOCSTRING = set()
 PORTS_NOT_LISTED = {"hdl/top.py SeedLMAccelerator"}

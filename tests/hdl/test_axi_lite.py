@@ -247,5 +247,26 @@ async def reset_forgets(dut):
         await after.check()
 
 
+@cocotb.test()
+async def nothing_is_taken_in_reset(dut):
+    """A master that comes out of reset first finds READY low, and its transactions are executed afterwards."""
+    clk = await start(dut, **QUIET)
+    dut.rst.value = 1
+    await cycles(clk, 2)
+    for name, value in {"write_ok": 1, "s_axi_wstrb": 15, "s_axi_awaddr": 0x123 << 2, "s_axi_wdata": 99}.items():
+        getattr(dut, name).value = value
+    for _ in range(20):
+        dut.s_axi_awvalid.value = dut.s_axi_wvalid.value = dut.s_axi_arvalid.value = 1
+        await RisingEdge(clk)
+        assert dut.s_axi_awready.value == dut.s_axi_wready.value == dut.s_axi_arready.value == 0
+    dut.rst.value = 0
+    await until(clk, lambda: dut.s_axi_awready.value == dut.s_axi_wready.value == dut.s_axi_arready.value == 1, 3)
+    dut.s_axi_awvalid.value = dut.s_axi_wvalid.value = dut.s_axi_arvalid.value = 0
+    await until(clk, lambda: dut.write.value == 1, 5)
+    assert (int(dut.write_word.value), int(dut.write_data.value)) == (0x123, 99)
+    await until(clk, lambda: dut.s_axi_bvalid.value == 1, 3)
+    await until(clk, lambda: dut.s_axi_rvalid.value == 1, 3)
+
+
 def test_axi_lite():
     run_testbench(AxiLiteSlave(), __name__, name="axi_lite")

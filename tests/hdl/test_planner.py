@@ -64,6 +64,7 @@ class Model:
         c = self.config
         rows, cols = d["rows"], d["cols"]
         if self.refused(d):
+            self.loaded_cols = self.loaded_cols if d["same"] else None
             return {
                 "sequence": {"groups": 0, "code": ErrorCode.DESCRIPTOR, "same": 0},
                 "write": {"rows": 0, "code": ErrorCode.DESCRIPTOR},
@@ -184,6 +185,8 @@ async def refusals(dut):
     scales = config.codec.row_scales
 
     def both(first, second, **base):
+        if first.get("same"):
+            assert not bench.send(good(config, generator, rows=1, cols=first["cols"]))
         for values, wanted in ((first, False), (second, True)):
             descriptor = good(config, generator, **{"rows": 10, "cols": 20, **base, **values})
             assert bench.send(descriptor) == wanted, f"the test itself is wrong: {descriptor}"
@@ -219,7 +222,14 @@ async def refusals(dut):
     for exponent_mantissa in (0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF):
         assert bench.send(good(config, generator, rows=10, cols=20, scale=exponent_mantissa)) != scales
     assert not bench.send(good(config, generator, rows=10, cols=20, scale=0x7F7FFFFF))
-    # A refused product does not count as one that loaded activations.
+    # A refused product that should have loaded activations leaves none; one with `same` leaves them as they are.
+    for refused in ({"bad": 1}, {"rows": 0}, {"results": 64}):
+        assert not bench.send(good(config, generator, rows=10, cols=20))
+        assert bench.send(good(config, generator, rows=10, cols=20) | refused)
+        assert bench.send(good(config, generator, rows=10, cols=20, same=1))
+        assert not bench.send(good(config, generator, rows=10, cols=20))
+        assert bench.send(good(config, generator, rows=10, cols=20, same=1) | refused)
+        assert not bench.send(good(config, generator, rows=10, cols=20, same=1))
     await bench.check(30_000)
 
 

@@ -5,11 +5,17 @@ import os
 
 import cocotb
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamWrite, AxiWriteBus
 
 from seedlm.golden.build import Config
+from seedlm.hdl import axi
+from seedlm.hdl.layouts import completion_layout, result_layout, valid_only, writer_job_layout
 from seedlm.hdl.registers import ErrorCode
+from seedlm.hdl.write_master import WriteMaster
 from seedlm.hdl.writer import ResultWriter
 from tests.testbench.axi_memory import WriteMemory
 from tests.testbench.runner import run_testbench
@@ -19,6 +25,38 @@ from tests.testbench.streams import Later, Sink, Source, Stalls, cycles, rng, st
 def config_from(values):
     bus, burst, buffer, lanes, addr_bits = values
     return Config(lanes=lanes, bus_bits=bus, burst_beats=burst, result_fifo_beats=buffer, addr_bits=addr_bits)
+
+
+class WritePath(wiring.Component):
+    """The result writer with a write master of its own."""
+
+    def __init__(self, config):
+        self.writer = ResultWriter(config=config)
+        self.master = WriteMaster(config=config)
+        super().__init__({
+            "job": In(stream.Signature(writer_job_layout(config))), "result": In(valid_only(result_layout(config))),
+            "completion": Out(valid_only(completion_layout(config))), "freed": Out(1), "hold": In(1), "flush": In(1),
+            "busy": Out(1), "idle": Out(1), "stray": Out(1), **axi.write_members(config),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.writer, m.submodules.master = writer, master = self.writer, self.master
+        wiring.connect(m, wiring.flipped(self.job), writer.job)
+        wiring.connect(m, wiring.flipped(self.result), writer.result)
+        wiring.connect(m, writer.completion, wiring.flipped(self.completion))
+        wiring.connect(m, writer.beat, master.beat)
+        wiring.connect(m, writer.request, master.request)
+        m.d.comb += [
+            self.freed.eq(master.freed), self.idle.eq(master.idle), self.stray.eq(master.stray),
+            self.busy.eq(writer.busy), writer.hold.eq(self.hold), writer.flush.eq(self.flush),
+            master.tail.eq(writer.tail), writer.settled.eq(master.settled), writer.refused.eq(master.refused),
+        ]  # fmt: skip
+        for name in master.signature.members:
+            if name.startswith(axi.PREFIX):
+                ours, theirs = getattr(self, name), getattr(master, name)
+                m.d.comb += ours.eq(theirs) if master.signature.members[name].flow == Out else theirs.eq(ours)
+        return m
 
 
 class Bench:
@@ -148,6 +186,7 @@ class Bench:
         assert len(self.memory.beats) == self.freed == self.beats
         assert self.room == self.config.result_fifo_beats * self.per_beat
         assert self.dut.busy.value == 0
+        assert self.dut.idle.value == 1
         assert all(before == after for _, before, after in self.held), "a burst was started while an error was pending"
 
 
@@ -382,8 +421,8 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "-".join(map(str, s)))
 def test_writer(shape):
-    component = ResultWriter(config=config_from(shape))
-    env = {"WRITER": json.dumps(shape), "BURST": component.burst_beats}
+    component = WritePath(config_from(shape))
+    env = {"WRITER": json.dumps(shape), "BURST": component.writer.burst_beats}
     run_testbench(component, __name__, name="writer", env=env)
 
 

@@ -47,6 +47,7 @@ class _Channel:
         self._stalls = stalls
         self._ready = False
         self._held: tuple[int, ...] | None = None
+        self.lenient = False
         self._signals["ready"].value = 0
         self.regions = regions
         self.bursts: list[Burst] = []
@@ -59,7 +60,7 @@ class _Channel:
         if s["valid"].value == 1:
             now = tuple(int(s[part].value) for part in ("id", "addr", "len", "size", "burst"))
             assert self._held in (None, now), f"{self.name}: changed while it waited"
-            self._held = None if self._ready else now
+            self._held = None if self._ready or self.lenient else now
             if self._ready:
                 accepted = self._check(now, clock)
                 self.bursts.append(accepted)
@@ -109,6 +110,8 @@ class ReadMemory:
         Clocks from the acceptance of an address to its first beat, at least.
     errors : callable, optional
         Address of a beat -> true if it is answered with SLVERR (and arbitrary data).
+    rlast : callable, optional
+        Burst, number of the beat -> RLAST; the memory's own opinion, right by default.
 
     Attributes
     ----------
@@ -121,8 +124,9 @@ class ReadMemory:
     def __init__(
         self, dut: Any, clk: Any, data: Callable[[int], int], *, regions: Sequence[tuple[int, int]] | None = None,
         ar_stalls: Stalls = NEVER, r_stalls: Stalls = NEVER, latency: int = 1,
-        errors: Callable[[int], bool] | None = None,
+        errors: Callable[[int], bool] | None = None, rlast: Callable[[Burst, int], bool] | None = None,
     ) -> None:  # fmt: skip
+        self._rlast = rlast or (lambda burst, n: n == burst.length - 1)
         self._dut, self._clk, self._data = dut, clk, data
         self._channel = _Channel(dut, "ar", ar_stalls, regions)
         self.bursts = self._channel.bursts
@@ -136,16 +140,31 @@ class ReadMemory:
         dut.m_axi_rvalid.value = 0
         cocotb.start_soon(self._run())
 
+    def release(self) -> None:
+        """The master alone was reset: it has withdrawn an address that waited; what was accepted is answered."""
+        self._channel.flush()
+
+    @property
+    def quiet(self) -> bool:
+        """Every beat that was asked for has been delivered."""
+        return not self._queue and self._offered is None
+
     @property
     def waited(self) -> int:
         """Clocks in which ARVALID waited for ARREADY."""
         return self._channel.waited
 
+    def lenient(self, on: bool) -> None:
+        """Whether the master may withdraw what it offers: it has given up a memory that does not answer."""
+        self._channel.lenient = on
+        self._channel.flush()
+
     def flush(self) -> None:
-        """Forget what is under way; to be called while the master is in reset."""
+        """Forget what is under way, as a reset of the memory does; the master should be in reset too or give it up."""
         self._channel.flush()
         self._queue.clear()
         self._offered = None
+        self._dut.m_axi_rvalid.value = 0
 
     async def _run(self) -> None:
         dut = self._dut
@@ -169,7 +188,7 @@ class ReadMemory:
                 wrong = self._errors(address)
                 dut.m_axi_rdata.value = noise.getrandbits(8 * bus_bytes) if wrong else self._data(address)
                 dut.m_axi_rresp.value = SLVERR if wrong else OKAY
-                dut.m_axi_rlast.value = int(n == offered.length - 1)
+                dut.m_axi_rlast.value = int(self._rlast(offered, n))
                 dut.m_axi_rid.value = 0
                 dut.m_axi_rvalid.value = 1
             else:  # nothing may depend on these while RVALID is low
@@ -238,6 +257,11 @@ class WriteMemory:
         dut.m_axi_wready.value = 0
         cocotb.start_soon(self._run())
 
+    @property
+    def quiet(self) -> bool:
+        """Every burst has its data and its response."""
+        return not (self._addresses or self._data or self._answers or self._responding)
+
     def _store(self, address: int, value: int, strobes: int) -> None:
         for n in range(self._bus_bytes):
             if strobes >> n & 1:
@@ -250,13 +274,20 @@ class WriteMemory:
             else:
                 self.masked.append(value >> 8 * n & 0xFF)
 
+    def lenient(self, on: bool) -> None:
+        """Whether the master may withdraw what it offers: it has given up a memory that does not answer."""
+        self._channel.lenient = on
+        self._channel.flush()
+        self._held = None
+
     def flush(self) -> None:
-        """Forget what is under way; to be called while the master is in reset."""
+        """Forget what is under way, as a reset of the memory does; the master should be in reset too or give it up."""
         self._channel.flush()
         for queue in (self._addresses, self._data, self._answers):
             queue.clear()
         self._held = None
         self._responding = False
+        self._dut.m_axi_bvalid.value = 0
 
     async def _run(self) -> None:
         dut = self._dut
@@ -272,7 +303,7 @@ class WriteMemory:
             if dut.m_axi_wvalid.value == 1:
                 now = tuple(int(s.value) for s in (dut.m_axi_wdata, dut.m_axi_wstrb, dut.m_axi_wlast))
                 assert self._held in (None, now), "w: changed while it waited"
-                self._held = None if ready else now
+                self._held = None if ready or self._channel.lenient else now
                 if ready:
                     data.append((*now, self.clock))
                     self.beats.append(self.clock)
