@@ -124,7 +124,7 @@ def component(module: str, config: Config) -> object:
         return Lane(config=config)
     if module == "rounding":
         return Fp32Rounding(config=config, tag_bits=tag_layout().size)
-    return SeedLMAccelerator(config)
+    return SeedLMAccelerator(config=config)
 
 
 def synthesised(module: str, config: Config) -> synthesis.Synthesis:

@@ -34,7 +34,7 @@ def accelerator_verilog(config: Config) -> str:
     def make() -> Elaboratable:
         from seedlm.hdl.top import SeedLMAccelerator  # slow to import, and not needed where the cache has the text
 
-        return SeedLMAccelerator(config)
+        return SeedLMAccelerator(config=config)
 
     return remembered_verilog_text(make, TOP, parameters=config, sources=(golden, hdl))
 

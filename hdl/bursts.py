@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,6 +27,50 @@ def check_burst(config: Config, burst_beats: int, buffer_beats: int) -> None:
         raise ValueError(f"burst length must be a power of two of at most 4 KiB and 256 beats, not {burst_beats} beats")
     if buffer_beats < burst_beats:
         raise ValueError(f"a buffer of {buffer_beats} beats cannot hold a burst of {burst_beats}")
+
+
+class _State:
+    """Sizes and registers that the stages share."""
+
+    def __init__(self, splitter: BurstSplitter) -> None:
+        config, job = splitter._config, splitter.job
+        self.beat_shift = config.beat_bytes.bit_length() - 1
+        self.burst_shift = burst_shift = splitter._burst_beats.bit_length() - 1
+        # A block: the aligned piece of memory that a burst may cover.
+        self.block_shift = self.beat_shift + burst_shift
+        block_bits = config.addr_bits - self.block_shift
+        tail_bits = min(len(job.payload.beats) + 1, config.addr_bits - self.beat_shift)
+
+        # The next job, with what its first burst needs. `tail` is the last beat counted from the start of the first
+        # block; its upper part is the number of further blocks.
+        self.waiting = Signal()
+        self.next_address = Signal(config.addr_bits - self.beat_shift, reset_less=True)
+        self.next_tail = Signal(tail_bits, reset_less=True)
+        self.next_short = Signal(burst_shift, reset_less=True)  # beats - 1, if the job ends in the first block
+        self.next_beats = Signal(-(-len(job.payload.beats) // 6), reset_less=True)  # all 0: a job without beats
+
+        # The job at work, beyond the burst that is in `request`: its next block (incremented in two clocks if that
+        # takes a long chain), the blocks left after the present one, the last beat in the last block.
+        low_bits = min(block_bits, CHAIN_BITS)
+        self.block_low = Signal(low_bits, reset_less=True)
+        self.block_high = Signal(block_bits - low_bits, reset_less=True)
+        self.carry = Signal(reset_less=True)
+        self.left = Signal(max(1, tail_bits - burst_shift), reset_less=True)
+        self.tail = Signal(burst_shift, reset_less=True)
+        self.ends_next = Signal(reset_less=True)
+        # What remains of a burst of which only the beginning was offered.
+        self.cut = Signal()
+        self.rest_len = Signal(burst_shift, reset_less=True)
+        self.rest_last = Signal(reset_less=True)
+        self.rest_offset = Signal(burst_shift, reset_less=True)
+
+        self.room = Signal(range(splitter._credits + 1), init=splitter._initial)
+        self.take = Signal()  # the burst in `request` takes its credits
+        self.payload = Signal(request_layout(config), reset_less=True)
+
+    def load_block(self, low: Value, high: Value) -> list:
+        """The next block is the one after this."""
+        return [self.block_low.eq(low + 1), self.block_high.eq(high), self.carry.eq(low.all())]
 
 
 class BurstSplitter(wiring.Component):
@@ -77,112 +121,101 @@ class BurstSplitter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, job, request = self._config, self.job, self.request
-        beat_shift = config.beat_bytes.bit_length() - 1
-        burst_shift = self._burst_beats.bit_length() - 1
-        block_shift = beat_shift + burst_shift  # a block: the aligned piece of memory that a burst may cover
-        block_bits = config.addr_bits - block_shift
-        tail_bits = min(len(job.payload.beats) + 1, config.addr_bits - beat_shift)
+        s = _State(self)
+        self._next_job(m, s)
+        self._count_room(m, s)
+        m.d.comb += self.request.payload.eq(s.payload)
+        with m.FSM():
+            with m.State("LOAD"), m.If(s.waiting):
+                self._load(m, s)
+            with m.State("CHECK"):
+                self._check(m, s)
+            with m.State("OFFER"), m.If(self.request.ready):
+                self._offer(m, s)
+        return m
 
-        # The next job, with what its first burst needs. `tail` is the last beat counted from the start of the first
-        # block; its upper part is the number of further blocks.
-        waiting = Signal()
-        next_address = Signal(config.addr_bits - beat_shift, reset_less=True)
-        next_tail = Signal(tail_bits, reset_less=True)
-        next_short = Signal(burst_shift, reset_less=True)  # beats - 1, if the job ends in the first block
-        next_beats = Signal(-(-len(job.payload.beats) // 6), reset_less=True)  # all 0: a job without beats
-        m.d.comb += job.ready.eq(~waiting)
+    def _next_job(self, m: Module, s: _State) -> None:
+        """The next job, with what its first burst needs."""
+        job, burst_shift = self.job, s.burst_shift
+        m.d.comb += job.ready.eq(~s.waiting)
         with m.If(job.valid & job.ready):
             beats = job.payload.beats
-            offset = job.payload.address[beat_shift:block_shift]
+            offset = job.payload.address[s.beat_shift : s.block_shift]
             # offset - 1, a LUT per bit: there is one carry chain behind it already.
             before = Cat(*(offset[n] ^ ~offset[:n].any() for n in range(burst_shift)), ~offset.any()).as_signed()
             m.d.sync += [
-                waiting.eq(1),
-                next_beats.eq(Cat(beats[n : n + 6].any() for n in range(0, len(beats), 6))),
-                next_address.eq(job.payload.address[beat_shift:]),
-                next_tail.eq(beats + before),
-                next_short.eq(beats[:burst_shift] - 1),
+                s.waiting.eq(1),
+                s.next_beats.eq(Cat(beats[n : n + 6].any() for n in range(0, len(beats), 6))),
+                s.next_address.eq(job.payload.address[s.beat_shift :]),
+                s.next_tail.eq(beats + before),
+                s.next_short.eq(beats[:burst_shift] - 1),
             ]
 
-        # The job at work, beyond the burst that is in `request`: its next block (incremented in two clocks if that
-        # takes a long chain), the blocks left after the present one, the last beat in the last block.
-        low_bits = min(block_bits, CHAIN_BITS)
-        block_low = Signal(low_bits, reset_less=True)
-        block_high = Signal(block_bits - low_bits, reset_less=True)
-        carry = Signal(reset_less=True)
-        left = Signal(max(1, tail_bits - burst_shift), reset_less=True)
-        tail = Signal(burst_shift, reset_less=True)
-        ends_next = Signal(reset_less=True)
-        # What remains of a burst of which only the beginning was offered.
-        cut = Signal()
-        rest_len = Signal(burst_shift, reset_less=True)
-        rest_last = Signal(reset_less=True)
-        rest_offset = Signal(burst_shift, reset_less=True)
+    def _count_room(self, m: Module, s: _State) -> None:
+        """Beats that may be requested. A burst takes its credits in the first clock in which it is offered, and no
+        other is looked at before that counts."""
+        room = s.room
+        minus = Cat(~self.request.payload.len, Const(-1, len(room)))[: len(room)]  # -(len + 1)
+        m.d.sync += [room.eq(room + (minus & s.take.replicate(len(room))) + self.credit), s.take.eq(0)]
 
-        def load_block(low: object, high: object) -> list:
-            return [block_low.eq(low + 1), block_high.eq(high), carry.eq(low.all())]
+    def _load(self, m: Module, s: _State) -> None:
+        """The next job becomes the one at work, its first burst the one to be offered."""
+        burst_shift, payload = s.burst_shift, s.payload
+        blocks = s.next_tail[burst_shift:]
+        next_block = s.next_address[burst_shift:]
+        single = blocks == 0
+        low_bits = len(s.block_low)
+        m.d.sync += [
+            s.waiting.eq(0),
+            payload.address.eq(Cat(Const(0, s.beat_shift), s.next_address)),
+            payload.len.eq(Mux(single, s.next_short, ~s.next_address[:burst_shift])),
+            payload.last.eq(single),
+            s.load_block(next_block[:low_bits], next_block[low_bits:]),
+            s.left.eq(blocks),
+            s.tail.eq(s.next_tail[:burst_shift]),
+        ]
+        with m.If(s.next_beats.any()):
+            m.next = "CHECK"
 
-        # Beats that may be requested. A burst takes its credits in the first clock in which it is offered, and no other
-        # is looked at before that counts.
-        room = Signal(range(self._credits + 1), init=self._initial)
-        take = Signal()
-        minus = Cat(~request.payload.len, Const(-1, len(room)))[: len(room)]  # -(len + 1)
-        m.d.sync += [room.eq(room + (minus & take.replicate(len(room))) + self.credit), take.eq(0)]
+    def _check(self, m: Module, s: _State) -> None:
+        """Whether the burst, or with `flush` its beginning, may go."""
+        burst_shift, payload, room = s.burst_shift, s.payload, s.room
+        m.d.sync += [s.block_high.eq(s.block_high + s.carry), s.carry.eq(0), s.ends_next.eq(s.left == 1)]
+        with m.If(room > payload.len):
+            m.d.sync += [self.request.valid.eq(1), s.take.eq(1), s.cut.eq(0)]
+            m.next = "OFFER"
+        with m.Elif(self.flush & (room != 0)):
+            m.d.sync += [
+                self.request.valid.eq(1),
+                s.take.eq(1),
+                s.cut.eq(1),
+                payload.len.eq(room[:burst_shift] - 1),
+                payload.last.eq(0),
+                s.rest_len.eq(payload.len - room),
+                s.rest_last.eq(payload.last),
+                s.rest_offset.eq(payload.address[s.beat_shift : s.block_shift] + room),
+            ]
+            m.next = "OFFER"
 
-        payload = Signal(request_layout(config), reset_less=True)
-        m.d.comb += request.payload.eq(payload)
-        with m.FSM():
-            with m.State("LOAD"), m.If(waiting):
-                blocks = next_tail[burst_shift:]
-                next_block = next_address[burst_shift:]
-                single = blocks == 0
-                m.d.sync += [
-                    waiting.eq(0),
-                    payload.address.eq(Cat(Const(0, beat_shift), next_address)),
-                    payload.len.eq(Mux(single, next_short, ~next_address[:burst_shift])),
-                    payload.last.eq(single),
-                    load_block(next_block[:low_bits], next_block[low_bits:]),
-                    left.eq(blocks),
-                    tail.eq(next_tail[:burst_shift]),
-                ]
-                with m.If(next_beats.any()):
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                m.d.sync += [block_high.eq(block_high + carry), carry.eq(0), ends_next.eq(left == 1)]
-                with m.If(room > payload.len):
-                    m.d.sync += [request.valid.eq(1), take.eq(1), cut.eq(0)]
-                    m.next = "OFFER"
-                with m.Elif(self.flush & (room != 0)):
-                    m.d.sync += [
-                        request.valid.eq(1),
-                        take.eq(1),
-                        cut.eq(1),
-                        payload.len.eq(room[:burst_shift] - 1),
-                        payload.last.eq(0),
-                        rest_len.eq(payload.len - room),
-                        rest_last.eq(payload.last),
-                        rest_offset.eq(payload.address[beat_shift:block_shift] + room),
-                    ]
-                    m.next = "OFFER"
-            with m.State("OFFER"), m.If(request.ready):
-                m.d.sync += request.valid.eq(0)
-                with m.If(cut):
-                    m.d.sync += [
-                        payload.address[beat_shift:block_shift].eq(rest_offset),
-                        payload.len.eq(rest_len),
-                        payload.last.eq(rest_last),
-                    ]
-                    m.next = "CHECK"
-                with m.Elif(payload.last):
-                    m.next = "LOAD"
-                with m.Else():
-                    m.d.sync += [
-                        payload.address.eq(Cat(Const(0, block_shift), block_low, block_high)),
-                        payload.len.eq(Mux(ends_next, tail, self._burst_beats - 1)),
-                        payload.last.eq(ends_next),
-                        load_block(block_low, block_high),
-                        left.eq(left - 1),
-                    ]
-                    m.next = "CHECK"
-        return m
+    def _offer(self, m: Module, s: _State) -> None:
+        """The burst is taken; what comes after it."""
+        payload = s.payload
+        m.d.sync += self.request.valid.eq(0)
+        with m.If(s.cut):
+            m.d.sync += [
+                payload.address[s.beat_shift : s.block_shift].eq(s.rest_offset),
+                payload.len.eq(s.rest_len),
+                payload.last.eq(s.rest_last),
+            ]
+            m.next = "CHECK"
+        with m.Elif(payload.last):
+            m.next = "LOAD"
+        with m.Else():
+            m.d.sync += [
+                payload.address.eq(Cat(Const(0, s.block_shift), s.block_low, s.block_high)),
+                payload.len.eq(Mux(s.ends_next, s.tail, self._burst_beats - 1)),
+                payload.last.eq(s.ends_next),
+                s.load_block(s.block_low, s.block_high),
+                s.left.eq(s.left - 1),
+            ]
+            m.next = "CHECK"

@@ -11,7 +11,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from seedlm.golden.build import Config, clog2
-from seedlm.hdl.abort import AbortUnit
+from seedlm.hdl.abort import LIMIT_BITS, AbortUnit
 from seedlm.hdl.axi_lite import AxiLiteSlave, slave_members
 from seedlm.hdl.counters import EventCounters
 from seedlm.hdl.layouts import CODE_BITS, completion_layout, descriptor_layout, events_layout, valid_only
@@ -38,6 +38,41 @@ def _fields(name: str) -> data.View:
     """A register with the fields of the register `name` of the table, all 0 after reset."""
     fields = {f.name: data.Field(f.width, f.lsb) for f in register(name).fields}
     return Signal(data.FlexibleLayout(32, fields), name=name.lower())
+
+
+class _Registers:
+    """Every register: what it reads as (all but the counters, filled as they are made), whether it is written now."""
+
+    def __init__(self, m: Module, port: AxiLiteSlave, config: Config) -> None:
+        self.port = port
+        self.full = Signal()  # the queue; SUBMIT is then refused
+        self.value: dict[str, ValueLike] = {**configuration_words(config)}
+        self.value |= {r.name: r.reset for r in REGISTERS if r.name in ("ID", "VERSION") or r.access is Access.WO}
+        self.written: dict[str, Signal] = {}
+        writable = []
+        for r in REGISTERS:
+            if r.access.writable:
+                hit, write = Signal(name=f"at_{r.name.lower()}"), Signal(name=f"write_{r.name.lower()}")
+                self.written[r.name] = write
+                m.d.sync += hit.eq(port.write_word == r.offset // 4)
+                m.d.comb += write.eq(port.write & hit)
+                writable.append(hit & ~self.full if r.name == "SUBMIT" else hit)
+        m.d.comb += port.write_ok.eq(Cat(writable).any())
+
+
+class _Ends:
+    """The account of products: how many, and what has ended in this clock."""
+
+    def __init__(self, config: Config) -> None:
+        self.done = Signal()  # a product has ended by itself
+        self.code = Signal(CODE_BITS, reset_less=True)  # with this code
+        self.last = Signal()  # and no other one is submitted
+        self.failed = Signal()  # and in error
+        self.unfinished = Signal(range(config.queue_depth + IN_FLIGHT))
+        self.submitted = Signal(32)
+        self.completed = Signal(32)
+        self.aborted = Signal()  # all that were submitted have ended
+        self.timed_out = Signal()  # and the watchdog is the cause
 
 
 class Control(wiring.Component):
@@ -83,7 +118,7 @@ class Control(wiring.Component):
         From `AbortUnit`.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, *, config: Config) -> None:
         self._config = config
         super().__init__({
             **slave_members(),
@@ -101,49 +136,70 @@ class Control(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self._config
-        layout = descriptor_layout(config)
         m.submodules.port = port = AxiLiteSlave()
         for name, member in slave_members().items():
             outer, inner = getattr(self, name), getattr(port, name)
             m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        r = _Registers(m, port, self._config)
+        control = self._settings(m, r)
+        entry = self._parameters(m, r)
+        m.submodules.abort = abort = AbortUnit()
+        level, submit = self._queue(m, r, entry, control.pause, abort.aborting)
+        ends = self._ends(m, r, submit)
+        self._abort(m, r, abort, ends, level)
+        error = self._error(m, r, ends)
+        self._interrupts(m, r, control, ends)
 
-        # Every register: what it reads as (all but the counters), and whether it is written in this clock.
-        value: dict[str, ValueLike] = {**configuration_words(config)}
-        value |= {r.name: r.reset for r in REGISTERS if r.name in ("ID", "VERSION") or r.access is Access.WO}
-        written, writable = {}, []
-        full = Signal()  # the queue; SUBMIT is then refused
-        for r in REGISTERS:
-            if r.access.writable:
-                hit, written[r.name] = Signal(name=f"at_{r.name.lower()}"), Signal(name=f"write_{r.name.lower()}")
-                m.d.sync += hit.eq(port.write_word == r.offset // 4)
-                m.d.comb += written[r.name].eq(port.write & hit)
-                writable.append(hit & ~full if r.name == "SUBMIT" else hit)
-        m.d.comb += port.write_ok.eq(Cat(writable).any())
+        m.submodules.counters = counters = EventCounters()
+        busy = Signal()
+        m.d.comb += [
+            counters.events.eq(self.events),
+            counters.stop.eq(ends.last | ends.aborted),
+            counters.enable.eq(busy),
+            counters.clear.eq(r.written["COUNTER_CLEAR"] & port.write_data[0]),
+        ]
+        aborting = Signal()  # as late as `busy`, so that no read finds an abort over and a product unfinished
+        m.d.sync += aborting.eq(abort.aborting)
+        state = r.value["STATUS"] = _fields("STATUS")
+        m.d.sync += [
+            busy.eq(ends.unfinished != 0),
+            state.busy.eq(busy),
+            state.error.eq(error.any()),
+            state.queue_full.eq(r.full),
+            state.active.eq(counters.active),
+            state.aborting.eq(abort.aborting | aborting),
+            state.queue_level.eq(level),
+        ]
+        self._read(m, port, r.value, counters)
+        return m
 
-        # CONTROL.
-        control = value["CONTROL"] = _fields("CONTROL")
-        with m.If(written["CONTROL"]):
+    def _settings(self, m: Module, r: _Registers) -> data.View:
+        """CONTROL and WATCHDOG; returns CONTROL."""
+        word = r.port.write_data
+        control = r.value["CONTROL"] = _fields("CONTROL")
+        with m.If(r.written["CONTROL"]):
             stored = [f for f in register("CONTROL").fields if f.name != "abort"]
-            m.d.sync += [control[f.name].eq(port.write_data[f.lsb :]) for f in stored]
-        watchdog = value["WATCHDOG"] = Signal(32)
-        with m.If(written["WATCHDOG"]):
-            m.d.sync += watchdog.eq(port.write_data)
+            m.d.sync += [control[f.name].eq(word[f.lsb :]) for f in stored]
+        watchdog = r.value["WATCHDOG"] = Signal(LIMIT_BITS)
+        with m.If(r.written["WATCHDOG"]):
+            m.d.sync += watchdog.eq(word)
+        return control
 
-        # The descriptor registers: each keeps the bits that its field has, and whether there were others.
-        entry = Signal(layout)
+    def _parameters(self, m: Module, r: _Registers) -> data.View:
+        """The descriptor registers: each keeps the bits that its field has, and whether there were others."""
+        entry = Signal(descriptor_layout(self._config))
         unfit = []
 
         def parameter(name: str, field: Value) -> None:
-            stored = value[name] = Signal(len(field), name=name.lower())
+            stored = r.value[name] = Signal(len(field), name=name.lower())
             m.d.comb += field.eq(stored)
-            with m.If(written[name]):
-                m.d.sync += stored.eq(port.write_data)
+            with m.If(r.written[name]):
+                m.d.sync += stored.eq(r.port.write_data)
             if len(field) < 32:
                 excess, too_large = Signal(name=f"{name.lower()}_excess"), Signal(name=f"{name.lower()}_unfit")
                 unfit.append(too_large)
-                m.d.sync += excess.eq(port.write_data[len(field) :].any())
-                with m.If(written[name]):
+                m.d.sync += excess.eq(r.port.write_data[len(field) :].any())
+                with m.If(r.written[name]):
                     m.d.sync += too_large.eq(excess)
 
         for region in REGIONS:
@@ -154,121 +210,100 @@ class Control(wiring.Component):
         parameter("SCALE", entry.scale)
         parameter("FLAGS", entry.same)
         m.d.comb += entry.bad.eq(Cat(unfit).any())
+        return entry
 
-        # The queue in LUT memory, and a register that offers its head.
-        m.submodules.abort = abort = AbortUnit()
-        queue = SyncFIFO(width=layout.size, depth=config.queue_depth)
-        m.submodules.queue = ResetInserter(abort.aborting)(queue)
+    def _queue(
+        self, m: Module, r: _Registers, entry: data.View, pause: Value, aborting: Value
+    ) -> tuple[Value, Signal]:
+        """The queue in LUT memory, and a register that offers its head.
+
+        Returns
+        -------
+        level, submit : Value
+            Products in the queue; one is submitted in this clock.
+        """
+        config = self._config
+        queue = SyncFIFO(width=len(entry.as_value()), depth=config.queue_depth)
+        m.submodules.queue = ResetInserter(aborting)(queue)
         submit = Signal()
         fetch = Signal()
         m.d.comb += [
-            submit.eq(written["SUBMIT"] & ~full),
+            submit.eq(r.written["SUBMIT"] & ~r.full),
             queue.w_data.eq(entry),
             queue.w_en.eq(submit),
-            fetch.eq(queue.r_rdy & ~control.pause & (~self.descriptor.valid | self.descriptor.ready)),
+            fetch.eq(queue.r_rdy & ~pause & (~self.descriptor.valid | self.descriptor.ready)),
             queue.r_en.eq(fetch),
         ]
         # Two submissions are at least two clocks apart, so this register is in time.
-        m.d.sync += full.eq((queue.level == config.queue_depth) | abort.aborting)
+        m.d.sync += r.full.eq((queue.level == config.queue_depth) | aborting)
         with m.If(fetch):
             m.d.sync += self.descriptor.payload.eq(queue.r_data)
         with m.If(fetch | self.descriptor.ready):
             m.d.sync += self.descriptor.valid.eq(fetch)
-        with m.If(abort.aborting):
+        with m.If(aborting):
             m.d.sync += self.descriptor.valid.eq(0)
+        return queue.level, submit
 
-        # Products that have ended. `last`: no other one is submitted.
-        done = Signal()
-        code = Signal(CODE_BITS, reset_less=True)
-        last = Signal()
-        failed = Signal()
-        busy = Signal()
-        unfinished = Signal(range(config.queue_depth + IN_FLIGHT))
-        submitted = value["SUBMITTED"] = Signal(32)
-        completed = value["COMPLETED"] = Signal(32)
-        m.d.sync += [done.eq(self.completion.valid), code.eq(self.completion.payload.code)]
-        m.d.comb += [last.eq(done & (unfinished == 1) & ~submit), failed.eq(done & code.any())]
-        m.d.sync += [submitted.eq(submitted + submit), completed.eq(completed + done)]
-        with m.If(submit & ~done):
-            m.d.sync += unfinished.eq(unfinished + 1)
-        with m.If(done & ~submit):
-            m.d.sync += unfinished.eq(unfinished - 1)
+    def _ends(self, m: Module, r: _Registers, submit: Signal) -> _Ends:
+        """Products that have ended."""
+        e = _Ends(self._config)
+        r.value["SUBMITTED"], r.value["COMPLETED"] = e.submitted, e.completed
+        m.d.sync += [e.done.eq(self.completion.valid), e.code.eq(self.completion.payload.code)]
+        m.d.comb += [e.last.eq(e.done & (e.unfinished == 1) & ~submit), e.failed.eq(e.done & e.code.any())]
+        m.d.sync += [e.submitted.eq(e.submitted + submit), e.completed.eq(e.completed + e.done)]
+        with m.If(submit & ~e.done):
+            m.d.sync += e.unfinished.eq(e.unfinished + 1)
+        with m.If(e.done & ~submit):
+            m.d.sync += e.unfinished.eq(e.unfinished - 1)
+        return e
 
-        # Abort: no product is submitted and none ends meanwhile, so this is the last word.
+    def _abort(self, m: Module, r: _Registers, abort: AbortUnit, e: _Ends, level: Value) -> None:
+        """No product is submitted and none ends during an abort, so its end is the last word."""
         at_work = Signal()  # some product has left the queue, and none waits for software
-        aborted = Signal()
-        timed_out = Signal()
-        m.d.sync += at_work.eq((unfinished != queue.level) & ~self.hold)
+        m.d.sync += at_work.eq((e.unfinished != level) & ~self.hold)
         m.d.comb += [
-            abort.request.eq(written["CONTROL"] & port.write_data[register("CONTROL").field("abort").lsb]),
-            abort.limit.eq(watchdog),
+            abort.request.eq(r.written["CONTROL"] & r.port.write_data[register("CONTROL").field("abort").lsb]),
+            abort.limit.eq(r.value["WATCHDOG"]),
             abort.at_work.eq(at_work),
-            abort.progress.eq(self.progress | done | written["WATCHDOG"]),
+            abort.progress.eq(self.progress | e.done | r.written["WATCHDOG"]),
             abort.drained.eq(self.drained),
             self.clear_path.eq(abort.clear_path),
             self.clear_port.eq(abort.clear_port),
-            aborted.eq(abort.done & (unfinished != 0)),
-            timed_out.eq(aborted & abort.timed_out),
+            e.aborted.eq(abort.done & (e.unfinished != 0)),
+            e.timed_out.eq(e.aborted & abort.timed_out),
         ]
         with m.If(abort.done):
-            m.d.sync += [unfinished.eq(0), completed.eq(submitted)]
+            m.d.sync += [e.unfinished.eq(0), e.completed.eq(e.submitted)]
 
-        # The error that waits for software.
-        error = value["ERROR"] = Signal(CODE_BITS)
-        error_product = value["ERROR_PRODUCT"] = Signal(32, reset_less=True)
+    def _error(self, m: Module, r: _Registers, e: _Ends) -> Signal:
+        """The error that waits for software; returns its code."""
+        error = r.value["ERROR"] = Signal(CODE_BITS)
+        error_product = r.value["ERROR_PRODUCT"] = Signal(32, reset_less=True)
         with m.If(error.any()):
-            with m.If(written["ERROR_CLEAR"] & port.write_data[0]):
+            with m.If(r.written["ERROR_CLEAR"] & r.port.write_data[0]):
                 m.d.sync += error.eq(0)
-        with m.Elif(failed):
-            m.d.sync += [error.eq(code), error_product.eq(completed)]
-        with m.Elif(timed_out):
-            m.d.sync += [error.eq(ErrorCode.TIMEOUT), error_product.eq(completed)]
-        m.d.sync += self.hold.eq(failed | timed_out | error.any())
+        with m.Elif(e.failed):
+            m.d.sync += [error.eq(e.code), error_product.eq(e.completed)]
+        with m.Elif(e.timed_out):
+            m.d.sync += [error.eq(ErrorCode.TIMEOUT), error_product.eq(e.completed)]
+        m.d.sync += self.hold.eq(e.failed | e.timed_out | error.any())
+        return error
 
-        # Interrupts. What happens wins over software that clears the bit.
-        status = value["IRQ_STATUS"] = _fields("IRQ_STATUS")
+    def _interrupts(self, m: Module, r: _Registers, control: data.View, e: _Ends) -> None:
+        """What happens wins over software that clears the bit."""
+        status = r.value["IRQ_STATUS"] = _fields("IRQ_STATUS")
         causes = {
-            "product_done": done | aborted,
-            "idle": last | aborted,
-            "error": failed | timed_out,
+            "product_done": e.done | e.aborted,
+            "idle": e.last | e.aborted,
+            "error": e.failed | e.timed_out,
             "stray": self.stray,
         }
         for name, happens in causes.items():
             with m.If(happens):
                 m.d.sync += status[name].eq(1)
-            with m.Elif(written["IRQ_STATUS"] & port.write_data[register("IRQ_STATUS").field(name).lsb]):
+            with m.Elif(r.written["IRQ_STATUS"] & r.port.write_data[register("IRQ_STATUS").field(name).lsb]):
                 m.d.sync += status[name].eq(0)
-        m.d.sync += self.irq.eq(
-            (status.product_done & control.irq_product_done)
-            | (status.idle & control.irq_idle)
-            | (status.error & control.irq_error)
-            | (status.stray & control.irq_stray)
-        )
-
-        # Counters.
-        m.submodules.counters = counters = EventCounters()
-        m.d.comb += [
-            counters.events.eq(self.events),
-            counters.stop.eq(last | aborted),
-            counters.enable.eq(busy),
-            counters.clear.eq(written["COUNTER_CLEAR"] & port.write_data[0]),
-        ]
-
-        aborting = Signal()  # as late as `busy`, so that no read finds an abort over and a product unfinished
-        m.d.sync += aborting.eq(abort.aborting)
-        state = value["STATUS"] = _fields("STATUS")
-        m.d.sync += [
-            busy.eq(unfinished != 0),
-            state.busy.eq(busy),
-            state.error.eq(error.any()),
-            state.queue_full.eq(full),
-            state.active.eq(counters.active),
-            state.aborting.eq(abort.aborting | aborting),
-            state.queue_level.eq(queue.level),
-        ]
-
-        self._read(m, port, value, counters)
-        return m
+        m.d.sync += self.irq.eq(reduce(or_, (status[name] & control[f"irq_{name}"] for name in causes)))
 
     def _read(self, m: Module, port: AxiLiteSlave, value: dict[str, ValueLike], counters: EventCounters) -> None:
         """The read multiplexer: one register of every block of 8, then one of the blocks."""

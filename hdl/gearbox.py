@@ -105,7 +105,7 @@ class Gearbox(wiring.Component):
         Clocks from the beat that completes a step to the step; 0 where they are the same.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, *, config: Config) -> None:
         self._slicer = Slicer(
             beat_bits=config.bus_bits,
             part_bits=config.step_bits,

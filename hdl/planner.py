@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,10 +46,10 @@ class RegionCheck(wiring.Component):
     bad : out
         The region that was taken 4 clocks ago is not as it should be.
     busy : out
-        A region taken earlier has not been judged before this clock.
+        A region taken earlier has not been decided before this clock.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, *, config: Config) -> None:
         self._config = config
         super().__init__({
             "start": In(1),
@@ -96,10 +96,43 @@ class RegionCheck(wiring.Component):
             unaligned3.eq(unaligned),
         ]
         # 4
-        judged = Signal(reset_less=True)
-        m.d.sync += judged.eq(unaligned3 | excess | (carry & passes))
-        m.d.comb += self.bad.eq(judged & valid[3])
+        decided = Signal(reset_less=True)
+        m.d.sync += decided.eq(unaligned3 | excess | (carry & passes))
+        m.d.comb += self.bad.eq(decided & valid[3])
         return m
+
+
+class _Product:
+    """The product being planned: what the stages of the planner share."""
+
+    def __init__(self, config: Config) -> None:
+        self.descriptor = Signal(descriptor_layout(config), name="d", reset_less=True)
+        self.bad = Signal(reset_less=True)  # it is refused
+        self.row_sum = Signal(range(config.max_rows + config.lanes), reset_less=True)
+        self.col_sum = Signal(range(config.max_cols + config.codec.step_columns), reset_less=True)
+        self.row_divider = ConstantDivider(width=len(self.row_sum), divisor=config.lanes)
+        self.col_divider = ConstantDivider(width=len(self.col_sum), divisor=config.codec.step_columns)
+        self.groups, self.blocks = self.row_divider.quotient, self.col_divider.quotient
+        self.step_product = SerialMultiplier(a_width=len(self.groups), b_width=len(self.blocks))
+        self.steps = Signal(STEP_COUNT_BITS, reset_less=True)
+        self.start_ratio = Signal()
+        self.ratio_busy: Value = Const(0, 1)
+        self.image_beats = Signal(BEAT_COUNT_BITS, reset_less=True)
+        self.too_many = Signal()
+        self.activation_beats = Signal(range(config.activation_beats(config.max_cols) + 1), reset_less=True)
+        self.result_beats = Signal(range(config.result_beats(config.max_rows) + 1), reset_less=True)
+        self.region = Signal(range(4 + int(config.row_scales)))  # being looked at
+        self.regions: list[tuple[Value, Value, ValueLike]] = []
+        # The last activations that were to be loaded.
+        self.loaded = Signal()
+        self.loaded_cols = Signal(cols_bits(config), reset_less=True)
+        # Of the jobs.
+        self.job_groups = Signal(range(config.row_groups(config.max_rows) + 1), reset_less=True)
+        self.tail_rows = Signal(range(config.lanes + 1), reset_less=True)
+        self.job_pad = Signal(clog2(config.results_per_beat), reset_less=True)
+        self.code = Signal(CODE_BITS, reset_less=True)
+        self.pending: Signal  # jobs that are still to be taken
+        self.wanted: Value  # all jobs of this product
 
 
 class Planner(wiring.Component):
@@ -142,7 +175,7 @@ class Planner(wiring.Component):
         A product is being planned or some of its jobs are not taken yet.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, *, config: Config) -> None:
         self._config = config
         read = stream.Signature(read_job_layout(config))
         super().__init__({
@@ -160,188 +193,182 @@ class Planner(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self._config
-        codec = config.codec
-        d = Signal(descriptor_layout(config), reset_less=True)
-        bad = Signal(reset_less=True)
-        start_ratio = Signal()  # made by the state machine at the end
+        p = _Product(self._config)
+        self._row_groups_and_blocks(m, p)
+        self._image_beats(m, p)
+        self._other_beats(m, p)
+        check = self._regions(m, p)
+        self._jobs(m, p)
+        self._hand_out(m, p)
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            self._take_and_count(m, p)
+            self._check_and_decide(m, p, check)
+        return m
 
-        # Blocks and row groups: ceil(n / k) = (n + k - 1) // k; the remainder says how many rows the last group has.
-        row_sum = Signal(range(config.max_rows + config.lanes), reset_less=True)
-        col_sum = Signal(range(config.max_cols + codec.step_columns), reset_less=True)
-        m.submodules.row_divider = row_divider = ConstantDivider(width=len(row_sum), divisor=config.lanes)
-        m.submodules.col_divider = col_divider = ConstantDivider(width=len(col_sum), divisor=codec.step_columns)
-        m.d.comb += [row_divider.dividend.eq(row_sum), col_divider.dividend.eq(col_sum)]
-        groups, blocks = row_divider.quotient, col_divider.quotient
-
+    def _row_groups_and_blocks(self, m: Module, p: _Product) -> None:
+        """ceil(n / k) = (n + k - 1) // k; the remainder says how many rows the last group has."""
+        m.submodules.row_divider = p.row_divider
+        m.submodules.col_divider = p.col_divider
+        m.d.comb += [p.row_divider.dividend.eq(p.row_sum), p.col_divider.dividend.eq(p.col_sum)]
         # Steps = groups * blocks. Those of a product that is not refused have STEP_COUNT_BITS bits.
-        m.submodules.step_product = step_product = SerialMultiplier(a_width=len(groups), b_width=len(blocks))
-        m.d.comb += [step_product.a.eq(groups), step_product.b.eq(blocks)]
-        steps = Signal(STEP_COUNT_BITS, reset_less=True)
+        m.submodules.step_product = p.step_product
+        m.d.comb += [p.step_product.a.eq(p.groups), p.step_product.b.eq(p.blocks)]
 
-        # Beats of the image = ceil(steps * odd * 2**up / 2**down), one of up and down being 0.
+    def _image_beats(self, m: Module, p: _Product) -> None:
+        """Beats of the image = ceil(steps * odd * 2**up / 2**down), one of up and down being 0."""
+        config = self._config
         unit = math.gcd(config.step_bits, config.bus_bits)
         ratio, down = config.step_bits // unit, clog2(config.bus_bits // unit)
         up = (ratio & -ratio).bit_length() - 1
         odd = ratio >> up
         if odd == 1:
-            product, product_busy = steps, Const(0, 1)
+            product = p.steps
         else:
-            m.submodules.beat_product = beat_product = SerialMultiplier(a_width=len(steps), b_width=odd.bit_length())
-            m.d.comb += [beat_product.a.eq(steps), beat_product.b.eq(odd), beat_product.start.eq(start_ratio)]
-            product, product_busy = beat_product.product, beat_product.busy
+            m.submodules.beat_product = beat_product = SerialMultiplier(a_width=len(p.steps), b_width=odd.bit_length())
+            m.d.comb += [beat_product.a.eq(p.steps), beat_product.b.eq(odd), beat_product.start.eq(p.start_ratio)]
+            product, p.ratio_busy = beat_product.product, beat_product.busy
         whole, part = Cat(Const(0, up), product[down:]), product[:down]
         # Rounding up may carry out of the count.
-        image_beats = Signal(BEAT_COUNT_BITS, reset_less=True)
         carry = Signal(reset_less=True)
         excess = Signal(reset_less=True)
-        too_many = Signal()
         m.d.sync += [
-            Cat(image_beats, carry).eq(whole[:BEAT_COUNT_BITS] + part.any()),
+            Cat(p.image_beats, carry).eq(whole[:BEAT_COUNT_BITS] + part.any()),
             excess.eq(whole[BEAT_COUNT_BITS:].any()),
         ]
-        m.d.comb += too_many.eq(carry | excess)
+        m.d.comb += p.too_many.eq(carry | excess)
 
-        # The other regions have a power of two of elements in a beat.
-        activation_beats = Signal(range(config.activation_beats(config.max_cols) + 1), reset_less=True)
-        result_beats = Signal(range(config.result_beats(config.max_rows) + 1), reset_less=True)
+    def _other_beats(self, m: Module, p: _Product) -> None:
+        """The other regions have a power of two of elements in a beat."""
+        config, d = self._config, p.descriptor
         m.d.sync += [
-            activation_beats.eq((d.cols + (config.activations_per_beat - 1)) >> clog2(config.activations_per_beat)),
-            result_beats.eq((d.rows + (config.results_per_beat - 1)) >> clog2(config.results_per_beat)),
+            p.activation_beats.eq((d.cols + (config.activations_per_beat - 1)) >> clog2(config.activations_per_beat)),
+            p.result_beats.eq((d.rows + (config.results_per_beat - 1)) >> clog2(config.results_per_beat)),
         ]
 
-        loaded = Signal()
-        loaded_cols = Signal(cols_bits(config), reset_less=True)
-
-        # The regions, looked at one after the other.
-        regions = [
-            (d.weights, image_beats, 1),
-            (d.activations, activation_beats, ~d.same),
-            (d.results, result_beats, 1),
-            *([(d.scales, result_beats, 1)] if codec.row_scales else []),
+    def _regions(self, m: Module, p: _Product) -> RegionCheck:
+        """The regions, to be looked at one after the other: address, beats, whether the product uses it."""
+        d = p.descriptor
+        p.regions = [
+            (d.weights, p.image_beats, 1),
+            (d.activations, p.activation_beats, ~d.same),
+            (d.results, p.result_beats, 1),
+            *([(d.scales, p.result_beats, 1)] if self._config.row_scales else []),
         ]
-        region = Signal(range(len(regions) + 1))
-        m.submodules.check = check = RegionCheck(config)
+        m.submodules.check = check = RegionCheck(config=self._config)
+        return check
 
-        # What the jobs say; the rest comes from registers that do not change before the next descriptor.
-        job_groups = Signal(range(config.row_groups(config.max_rows) + 1), reset_less=True)
-        tail_rows = Signal(range(config.lanes + 1), reset_less=True)
-        job_pad = Signal(clog2(config.results_per_beat), reset_less=True)
-        code = Signal(CODE_BITS, reset_less=True)
+    def _jobs(self, m: Module, p: _Product) -> None:
+        """What the jobs say, from registers that do not change before the next descriptor."""
+        d = p.descriptor
         m.d.comb += [
             self.activation_read.payload.address.eq(d.activations),
-            self.activation_read.payload.beats.eq(activation_beats),
+            self.activation_read.payload.beats.eq(p.activation_beats),
             self.weight_read.payload.address.eq(d.weights),
-            self.weight_read.payload.beats.eq(image_beats),
+            self.weight_read.payload.beats.eq(p.image_beats),
             self.scale_read.payload.address.eq(d.scales),
-            self.scale_read.payload.beats.eq(result_beats),
+            self.scale_read.payload.beats.eq(p.result_beats),
             self.convert.payload.cols.eq(d.cols),
-            self.gearbox.payload.steps.eq(steps),
-            self.sequence.payload.blocks.eq(blocks),
-            self.sequence.payload.groups.eq(job_groups),
-            self.sequence.payload.tail_rows.eq(tail_rows),
-            self.sequence.payload.pad.eq(job_pad),
+            self.gearbox.payload.steps.eq(p.steps),
+            self.sequence.payload.blocks.eq(p.blocks),
+            self.sequence.payload.groups.eq(p.job_groups),
+            self.sequence.payload.tail_rows.eq(p.tail_rows),
+            self.sequence.payload.pad.eq(p.job_pad),
             self.sequence.payload.same.eq(d.same),
-            self.sequence.payload.code.eq(code),
+            self.sequence.payload.code.eq(p.code),
             self.write.payload.address.eq(d.results),
             self.write.payload.rows.eq(d.rows),
-            self.write.payload.code.eq(code),
+            self.write.payload.code.eq(p.code),
             self.scale.payload.scale.eq(d.scale),
         ]
 
-        # The jobs that are still to be taken, and those of a product that is not refused.
+    def _hand_out(self, m: Module, p: _Product) -> None:
+        """The jobs that are still to be taken; `wanted` are those of this product."""
+        same = p.descriptor.same
         always = [self.sequence, self.write, self.scale]
         good = {
             self.weight_read: Const(1, 1),
             self.gearbox: Const(1, 1),
-            self.activation_read: ~d.same,
-            self.convert: ~d.same,
-            self.scale_read: Const(int(codec.row_scales), 1),
+            self.activation_read: ~same,
+            self.convert: ~same,
+            self.scale_read: Const(int(self._config.row_scales), 1),
         }
         outputs = [*always, *good]
-        pending = Signal(len(outputs))
+        p.pending = pending = Signal(len(outputs))
+        p.wanted = Cat(Const(~0, len(always)), *(wanted & ~p.bad for wanted in good.values()))
         for n, output in enumerate(outputs):
             m.d.comb += output.valid.eq(pending[n])
             with m.If(output.ready):
                 m.d.sync += pending[n].eq(0)
 
-        with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"):
-                m.d.comb += self.descriptor.ready.eq(1)
-                m.d.sync += [d.eq(self.descriptor.payload), bad.eq(self.descriptor.payload.bad), region.eq(0)]
-                with m.If(self.descriptor.valid):
-                    m.next = "RANGE"
+    def _take_and_count(self, m: Module, p: _Product) -> None:
+        """The states up to the number of beats: every one refuses what it is the first to see."""
+        config, d = self._config, p.descriptor
 
-            with m.State("RANGE"):
-                m.d.sync += [row_sum.eq(d.rows + (config.lanes - 1)), col_sum.eq(d.cols + (codec.step_columns - 1))]
-                with m.If((d.rows == 0) | (d.rows > config.max_rows)):
-                    m.d.sync += bad.eq(1)
-                m.next = "DIVIDE"
+        def refuse(condition: Value) -> None:
+            with m.If(condition):
+                m.d.sync += p.bad.eq(1)
 
-            with m.State("DIVIDE"):
-                m.d.comb += [row_divider.start.eq(1), col_divider.start.eq(1)]
-                with m.If((d.cols == 0) | (d.cols > config.max_cols)):
-                    m.d.sync += bad.eq(1)
-                m.next = "MULTIPLY"
+        with m.State("IDLE"):
+            m.d.comb += self.descriptor.ready.eq(1)
+            m.d.sync += [d.eq(self.descriptor.payload), p.bad.eq(self.descriptor.payload.bad), p.region.eq(0)]
+            with m.If(self.descriptor.valid):
+                m.next = "RANGE"
+        with m.State("RANGE"):
+            m.d.sync += [
+                p.row_sum.eq(d.rows + (config.lanes - 1)),
+                p.col_sum.eq(d.cols + (config.codec.step_columns - 1)),
+            ]
+            refuse((d.rows == 0) | (d.rows > config.max_rows))
+            m.next = "DIVIDE"
+        with m.State("DIVIDE"):
+            m.d.comb += [p.row_divider.start.eq(1), p.col_divider.start.eq(1)]
+            refuse((d.cols == 0) | (d.cols > config.max_cols))
+            m.next = "MULTIPLY"
+        with m.State("MULTIPLY"), m.If(~p.row_divider.busy & ~p.col_divider.busy):
+            m.d.comb += p.step_product.start.eq(1)
+            refuse(d.same & (~p.loaded | (d.cols != p.loaded_cols)))
+            m.next = "STEPS"
+        with m.State("STEPS"), m.If(~p.step_product.busy):
+            m.d.sync += p.steps.eq(p.step_product.product)
+            refuse(p.step_product.product[STEP_COUNT_BITS:].any())
+            m.next = "RATIO"
+        with m.State("RATIO"):
+            m.d.comb += p.start_ratio.eq(1)
+            if not config.row_scales:
+                refuse(d.scale[23:31].all())
+            m.next = "BEATS"
+        with m.State("BEATS"), m.If(~p.ratio_busy):
+            m.next = "ROUND"
+        with m.State("ROUND"):
+            refuse(p.too_many)
+            m.next = "CHECK"
 
-            with m.State("MULTIPLY"):
-                with m.If(~row_divider.busy & ~col_divider.busy):
-                    m.d.comb += step_product.start.eq(1)
-                    with m.If(d.same & (~loaded | (d.cols != loaded_cols))):
-                        m.d.sync += bad.eq(1)
-                    m.next = "STEPS"
-
-            with m.State("STEPS"):
-                with m.If(~step_product.busy):
-                    m.d.sync += steps.eq(step_product.product)
-                    with m.If(step_product.product[STEP_COUNT_BITS:].any()):
-                        m.d.sync += bad.eq(1)
-                    m.next = "RATIO"
-
-            with m.State("RATIO"):
-                m.d.comb += start_ratio.eq(1)
-                if not codec.row_scales:
-                    with m.If(d.scale[23:31].all()):
-                        m.d.sync += bad.eq(1)
-                m.next = "BEATS"
-
-            with m.State("BEATS"):
-                with m.If(~product_busy):
-                    m.next = "ROUND"
-
-            with m.State("ROUND"):
-                with m.If(too_many):
-                    m.d.sync += bad.eq(1)
-                m.next = "CHECK"
-
-            with m.State("CHECK"):
-                with m.Switch(region):
-                    for n, (address, beats, used) in enumerate(regions):
-                        with m.Case(n):
-                            m.d.comb += [check.address.eq(address), check.beats.eq(beats), check.start.eq(used)]
-                            m.d.sync += region.eq(n + 1)
-                    with m.Default():
-                        with m.If(~check.busy):
-                            m.next = "DECIDE"
-                with m.If(check.bad):
-                    m.d.sync += bad.eq(1)
-
-            with m.State("DECIDE"):
-                m.d.sync += [
-                    tail_rows.eq(row_divider.remainder + 1),
-                    job_pad.eq(-d.rows),
-                    pending.eq(Cat(Const(~0, len(always)), *(wanted & ~bad for wanted in good.values()))),
-                ]
-                with m.If(bad):
-                    m.d.sync += [job_groups.eq(0), d.rows.eq(0), d.same.eq(0), code.eq(ErrorCode.DESCRIPTOR)]
-                with m.Else():
-                    m.d.sync += [job_groups.eq(groups), code.eq(ErrorCode.NONE)]
-                with m.If(~d.same):
-                    m.d.sync += [loaded.eq(~bad), loaded_cols.eq(d.cols)]
-                m.next = "EMIT"
-
-            with m.State("EMIT"):
-                with m.If(~pending.any()):
-                    m.next = "IDLE"
-        return m
+    def _check_and_decide(self, m: Module, p: _Product, check: RegionCheck) -> None:
+        """The states that look at the regions and then hand out the jobs."""
+        d = p.descriptor
+        with m.State("CHECK"):
+            with m.Switch(p.region):
+                for n, (address, beats, used) in enumerate(p.regions):
+                    with m.Case(n):
+                        m.d.comb += [check.address.eq(address), check.beats.eq(beats), check.start.eq(used)]
+                        m.d.sync += p.region.eq(n + 1)
+                with m.Default(), m.If(~check.busy):
+                    m.next = "DECIDE"
+            with m.If(check.bad):
+                m.d.sync += p.bad.eq(1)
+        with m.State("DECIDE"):
+            m.d.sync += [
+                p.tail_rows.eq(p.row_divider.remainder + 1),
+                p.job_pad.eq(-d.rows),
+                p.pending.eq(p.wanted),
+            ]
+            with m.If(p.bad):
+                m.d.sync += [p.job_groups.eq(0), d.rows.eq(0), d.same.eq(0), p.code.eq(ErrorCode.DESCRIPTOR)]
+            with m.Else():
+                m.d.sync += [p.job_groups.eq(p.groups), p.code.eq(ErrorCode.NONE)]
+            with m.If(~d.same):
+                m.d.sync += [p.loaded.eq(~p.bad), p.loaded_cols.eq(d.cols)]
+            m.next = "EMIT"
+        with m.State("EMIT"), m.If(~p.pending.any()):
+            m.next = "IDLE"

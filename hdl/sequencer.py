@@ -26,6 +26,37 @@ def row_group_layout(config: Config) -> data.StructLayout:
     )
 
 
+class _State:
+    """What the stages of the sequencer share."""
+
+    def __init__(self, sequencer: Sequencer) -> None:
+        config, job = sequencer.config, sequencer.job.payload
+        # The product being worked on.
+        self.active = Signal()
+        self.marker = Signal()  # it has no row groups
+        self.last_step = Signal.like(sequencer.step)
+        self.groups_left = Signal.like(job.groups)
+        self.tail_rows = Signal.like(job.tail_rows)
+        self.tail_need = Signal(range(config.lanes + config.results_per_beat + 1))
+        self.code = Signal(CODE_BITS)
+        self.code_now = Signal(CODE_BITS)
+        self.final = Signal()  # its last row group
+        # Position in the row group; the step after this one is known, so that comparisons are registered.
+        self.place = Signal.like(sequencer.step)
+        self.following = Signal.like(sequencer.step)
+        self.at_first = Signal()
+        self.at_last = Signal()
+        self.group_there = Signal()
+        # Reservations for a row group.
+        self.room_there = Signal()
+        self.scales_there = Signal()
+        self.collector_free = Signal()
+        self.reserve = Signal()
+        self.end = Signal()  # the product ends
+        self.may_start = Signal()
+        self.start = Signal()
+
+
 class Sequencer(wiring.Component):
     """Issues the steps of the products in order, one per clock while it can.
 
@@ -94,138 +125,129 @@ class Sequencer(wiring.Component):
         """Smallest distance in clocks between two last steps: a row group is collected row by row."""
         return max(self.config.lanes, 4)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
+        s = _State(self)
+        self._reserve(m, s)
+        self._issue(m, s)
+        self._code(m, s)
+        self._next_product(m, s)
+        self._explain(m, s)
+        return m
+
+    def _reserve(self, m: Module, s: _State) -> None:
+        """Room for results, row scales and the collector: what the last step of a row group needs."""
         config = self.config
         per_beat = config.results_per_beat
-        sub_bits = clog2(config.codec.steps_per_group)
-
-        # --- the product being worked on ---
-        active = Signal()
-        marker = Signal()  # it has no row groups
-        last_step = Signal.like(self.step)
-        groups_left = Signal.like(self.job.payload.groups)
-        tail_rows = Signal.like(self.job.payload.tail_rows)
-        tail_need = Signal(range(config.lanes + per_beat + 1))
-        code = Signal(CODE_BITS)
-        final = Signal()  # its last row group
-
-        # --- position in the row group; the step after this one is known, so that comparisons are registered ---
-        step, following = Signal.like(self.step), Signal.like(self.step)
-        at_first = Signal()
-        at_last = Signal()
-        group_there = Signal()
-
-        # --- reservations, in binary32 values: a partial beat at the end of a product counts whole ---
+        # In binary32 values: a partial beat at the end of a product counts whole.
         need = Signal(range(config.lanes + per_beat + 1))
-        m.d.comb += need.eq(Mux(final, tail_need, config.lanes))
+        m.d.comb += need.eq(Mux(s.final, s.tail_need, config.lanes))
         capacity = config.result_fifo_beats * per_beat
         room = Signal(range(capacity + per_beat + 1), init=capacity)
         scales = Signal(range(config.scale_fifo_beats * per_beat + 2 * per_beat + 1))
         spacing = Signal(range(self.spacing))
-        room_there = Signal()
-        scales_there = Signal()
-        collector_free = Signal()
-        reserve = Signal()
         # What is reserved in a clock is missing from `room` two clocks later and is seen in `room_there` three clocks
         # later, which `spacing` covers. One addition per clock.
-        taken = Mux(reserve, need, 0)
+        taken = Mux(s.reserve, need, 0)
         change = register(m, Mux(self.freed, per_beat, 0) - taken, "room_change", reset_less=False)
-        m.d.sync += [room.eq(room + change), room_there.eq(room >= need), scales_there.eq(1)]
-        if config.codec.row_scales:
+        m.d.sync += [room.eq(room + change), s.room_there.eq(room >= need), s.scales_there.eq(1)]
+        if config.row_scales:
             change = register(m, Mux(self.scale_beat, per_beat, 0) - taken, "scales_change", reset_less=False)
-            m.d.sync += [scales.eq(scales + change), scales_there.eq(scales >= need)]
+            m.d.sync += [scales.eq(scales + change), s.scales_there.eq(scales >= need)]
         with m.If(self.last):
-            m.d.sync += [spacing.eq(self.spacing - 1), collector_free.eq(0)]
-        with m.Elif(~collector_free):
-            m.d.sync += [spacing.eq(spacing - 1), collector_free.eq(spacing <= 1)]
+            m.d.sync += [spacing.eq(self.spacing - 1), s.collector_free.eq(0)]
+        with m.Elif(~s.collector_free):
+            m.d.sync += [spacing.eq(spacing - 1), s.collector_free.eq(spacing <= 1)]
 
-        # --- issue ---
+    def _issue(self, m: Module, s: _State) -> None:
+        """Whether the step enters the lanes, and the position after it."""
+        sub_bits = clog2(self.config.codec.steps_per_group)
         may_finish = Signal()
         m.d.comb += [
-            may_finish.eq(~at_last | (collector_free & room_there & scales_there)),
-            self.issue.eq(self.step_valid & active & ~marker & group_there & may_finish),
-            reserve.eq(self.issue & at_last),
-            self.first.eq(at_first),
-            self.step.eq(step),
+            may_finish.eq(~s.at_last | (s.collector_free & s.room_there & s.scales_there)),
+            self.issue.eq(self.step_valid & s.active & ~s.marker & s.group_there & may_finish),
+            s.reserve.eq(self.issue & s.at_last),
+            self.first.eq(s.at_first),
+            self.step.eq(s.place),
         ]
-        m.d.sync += group_there.eq(Mux(self.issue, following[sub_bits:], step[sub_bits:]) < self.count)
-        end = Signal()
-        m.d.comb += end.eq((self.issue & at_last & final) | (active & marker & collector_free))
-        m.d.comb += self.last.eq((self.issue & at_last) | (active & marker & collector_free))
+        m.d.sync += s.group_there.eq(Mux(self.issue, s.following[sub_bits:], s.place[sub_bits:]) < self.count)
+        m.d.comb += s.end.eq((self.issue & s.at_last & s.final) | (s.active & s.marker & s.collector_free))
+        m.d.comb += self.last.eq((self.issue & s.at_last) | (s.active & s.marker & s.collector_free))
         with m.If(self.issue):
             m.d.sync += [
-                step.eq(following),
-                at_first.eq(at_last),
-                at_last.eq(following == last_step),
-                following.eq(Mux(following == last_step, 0, following + 1)),
+                s.place.eq(s.following),
+                s.at_first.eq(s.at_last),
+                s.at_last.eq(s.following == s.last_step),
+                s.following.eq(Mux(s.following == s.last_step, 0, s.following + 1)),
             ]
-            with m.If(at_last):
-                m.d.sync += [groups_left.eq(groups_left - 1), final.eq(groups_left == 2)]
+            with m.If(s.at_last):
+                m.d.sync += [s.groups_left.eq(s.groups_left - 1), s.final.eq(s.groups_left == 2)]
 
-        # --- errors: what was met first stays ---
-        code_now = Signal(CODE_BITS)
-        m.d.comb += code_now.eq(code)
-        with m.If(code == 0):
+    def _code(self, m: Module, s: _State) -> None:
+        """The product's error: what was met first stays. What the collector must know of the row group."""
+        m.d.comb += s.code_now.eq(s.code)
+        with m.If(s.code == 0):
             with m.If(self.issue & self.step_error):
-                m.d.comb += code_now.eq(ErrorCode.READ_WEIGHTS)
-            with m.Elif(active & ~marker & self.activation_error):
-                m.d.comb += code_now.eq(ErrorCode.READ_ACTIVATIONS)
-            with m.Elif(active & ~marker & self.nonfinite):
-                m.d.comb += code_now.eq(ErrorCode.NONFINITE)
-        m.d.sync += code.eq(code_now)
+                m.d.comb += s.code_now.eq(ErrorCode.READ_WEIGHTS)
+            with m.Elif(s.active & ~s.marker & self.activation_error):
+                m.d.comb += s.code_now.eq(ErrorCode.READ_ACTIVATIONS)
+            with m.Elif(s.active & ~s.marker & self.nonfinite):
+                m.d.comb += s.code_now.eq(ErrorCode.NONFINITE)
+        m.d.sync += s.code.eq(s.code_now)
         m.d.comb += [
             self.row_group.valid.eq(self.last),
-            self.row_group.payload.rows.eq(Mux(marker, 0, Mux(final, tail_rows, config.lanes))),
-            self.row_group.payload.end.eq(end),
-            self.row_group.payload.nan.eq(code_now != 0),
-            self.row_group.payload.code.eq(code_now),
+            self.row_group.payload.rows.eq(Mux(s.marker, 0, Mux(s.final, s.tail_rows, self.config.lanes))),
+            self.row_group.payload.end.eq(s.end),
+            self.row_group.payload.nan.eq(s.code_now != 0),
+            self.row_group.payload.code.eq(s.code_now),
         ]
 
-        # --- the next product ---
+    def _next_product(self, m: Module, s: _State) -> None:
+        """The next product starts when the one before has ended, well or with its error cleared."""
         failed = Signal()
         held = Signal()
         m.d.sync += held.eq(self.hold)
-        with m.If(end & (code_now != 0)):
+        with m.If(s.end & (s.code_now != 0)):
             m.d.sync += failed.eq(1)  # until the error has been reported and cleared
         with m.Elif(held & ~self.hold):
             m.d.sync += failed.eq(0)
-        start = Signal()
-        may_start = Signal()
         job = self.job.payload
         m.d.comb += [
-            may_start.eq(~active & ~failed & ~self.hold),
-            start.eq(may_start & self.job.valid & (job.same | (job.groups == 0) | self.available)),
-            self.job.ready.eq(start),
-            self.advance.eq(start & ~job.same & (job.groups != 0)),
+            s.may_start.eq(~s.active & ~failed & ~self.hold),
+            s.start.eq(s.may_start & self.job.valid & (job.same | (job.groups == 0) | self.available)),
+            self.job.ready.eq(s.start),
+            self.advance.eq(s.start & ~job.same & (job.groups != 0)),
         ]
-        with m.If(end):
-            m.d.sync += active.eq(0)
-        with m.If(start):
+        with m.If(s.end):
+            m.d.sync += s.active.eq(0)
+        with m.If(s.start):
             m.d.sync += [
-                active.eq(1),
-                marker.eq(job.groups == 0),
-                last_step.eq(job.blocks - 1),
-                groups_left.eq(job.groups),
-                final.eq(job.groups == 1),
-                tail_rows.eq(job.tail_rows),
-                tail_need.eq(job.tail_rows + job.pad),
-                code.eq(job.code),
-                step.eq(0),
-                following.eq(job.blocks != 1),
-                at_first.eq(1),
-                at_last.eq(job.blocks == 1),
-                group_there.eq(0),
+                s.active.eq(1),
+                s.marker.eq(job.groups == 0),
+                s.last_step.eq(job.blocks - 1),
+                s.groups_left.eq(job.groups),
+                s.final.eq(job.groups == 1),
+                s.tail_rows.eq(job.tail_rows),
+                s.tail_need.eq(job.tail_rows + job.pad),
+                s.code.eq(job.code),
+                s.place.eq(0),
+                s.following.eq(job.blocks != 1),
+                s.at_first.eq(1),
+                s.at_last.eq(job.blocks == 1),
+                s.group_there.eq(0),
             ]
 
-        # --- why not ---
+    def _explain(self, m: Module, s: _State) -> None:
+        """Why nothing is issued."""
         stuck = Signal()
+        waits = self.wait_activations, self.wait_steps, self.wait_collector
         m.d.comb += [
-            stuck.eq(active & ~self.issue),
-            self.wait_activations.eq((stuck & ~marker & ~group_there) | (may_start & self.job.valid & ~start)),
-            self.wait_steps.eq(stuck & ~marker & group_there & (~self.step_valid | (at_last & ~scales_there))),
-            self.wait_collector.eq(stuck & ~self.wait_activations & ~self.wait_steps & ~collector_free),
-            self.wait_room.eq(stuck & ~self.wait_activations & ~self.wait_steps & ~self.wait_collector),
-            self.idle.eq(~active & ~self.wait_activations),
+            stuck.eq(s.active & ~self.issue),
+            self.wait_activations.eq((stuck & ~s.marker & ~s.group_there) | (s.may_start & self.job.valid & ~s.start)),
+            self.wait_steps.eq(
+                stuck & ~s.marker & s.group_there & (~self.step_valid | (s.at_last & ~s.scales_there))
+            ),
+            self.wait_collector.eq(stuck & ~waits[0] & ~waits[1] & ~s.collector_free),
+            self.wait_room.eq(stuck & ~waits[0] & ~waits[1] & ~waits[2]),
+            self.idle.eq(~s.active & ~self.wait_activations),
         ]
-        return m

@@ -36,15 +36,48 @@ class Visit:
 
 
 def schedule(beat: int, part: int) -> list[Visit]:
-    """One period of visits for beats of `beat` and parts of `part` units."""
+    """One period of visits for beats of `beat` and parts of `part` units.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
     visits, n = [], 0
-    while not visits or n != 0:
+    # A visit that completes no part releases its beat, and the other way round; after `part` beats both come out even.
+    for _ in range(beat + part):
         emit = n + beat >= part
         rest = n - part if emit else n
         release = rest + beat < part
         visits.append(Visit(n, emit, release))
         n = rest + beat if release else rest
-    return visits
+        if n == 0:
+            return visits
+    raise ValueError(f"beats of {beat} and parts of {part} units have no schedule")
+
+
+class _Job:
+    """The job at work and what happens in this clock: what the stages share."""
+
+    def __init__(self, amount_bits: int) -> None:
+        self.next_left = Signal(amount_bits, reset_less=True)  # amount of the job after it
+        self.left = Signal(amount_bits, reset_less=True)  # amount that remains
+        self.final = Signal(reset_less=True)  # this part is the last one
+        self.spent = Signal()  # no beat remains
+        self.visit = Signal()
+        self.emit = Signal()
+        self.release = Signal()
+        self.finish = Signal()
+
+
+class _Beat:
+    """The current beat and n, how it lies to the part (see the module's text)."""
+
+    def __init__(self, bits: int, n_low: int, n_high: int) -> None:
+        self.data = Signal(bits, name="current", reset_less=True)
+        self.error = Signal(name="current_error", reset_less=True)
+        self.valid = Signal(name="current_valid")
+        self.n = Signal(range(min(n_low, -1), n_high + 1))
 
 
 class Slicer(wiring.Component):
@@ -114,143 +147,154 @@ class Slicer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        beat, part = self.beat_units, self.part_units
+        job = _Job(len(self.job.payload.amount))
+        self._next_job(m, job)
+        if self.identity:
+            self._pass_on(m, job)
+            return m
+        visits = schedule(self.beat_units, self.part_units)
+        n_low, n_high = min(v.n for v in visits), max(v.n for v in visits)
+        # Units left over with a part.
+        kept = max([0] + [v.n - self.part_units + self.beat_units for v in visits if v.emit and v.release])
+        current = _Beat(self.beat_units * self.unit, n_low, n_high)
+        self._visit(m, job, current)
+        if self.per_beat is not None:
+            self._count_beats(m, job)
+        pipe, keep = self._rotate(m, job, current, n_high)
+        self._merge(m, pipe, keep, n_high, kept)
+        return m
 
-        # The job: `left` and `beats_left` say what remains, `final` that this part is the last one, `spent` that no
-        # beat remains.
-        amount_bits = len(self.job.payload.amount)
+    def _next_job(self, m: Module, job: _Job) -> None:
+        """The present job and the one after it."""
         next_valid = Signal()
-        next_left = Signal(amount_bits, reset_less=True)
         next_final = Signal(reset_less=True)
-        active = self.active
-        left = Signal(amount_bits, reset_less=True)
-        final = Signal(reset_less=True)
-        spent = Signal()
-        visit = Signal()
-        emit = Signal()
-        release = Signal()
-        finish = Signal()
-        m.d.comb += [self.job.ready.eq(~next_valid), self.taken.eq(visit & emit), finish.eq(visit & emit & final)]
+        visit, emit, active = job.visit, job.emit, self.active
+        m.d.comb += [
+            self.job.ready.eq(~next_valid),
+            self.taken.eq(visit & emit),
+            job.finish.eq(visit & emit & job.final),
+        ]
         with m.If(~next_valid):
             m.d.sync += [
                 next_valid.eq(self.job.valid),
-                next_left.eq(self.job.payload.amount),
+                job.next_left.eq(self.job.payload.amount),
                 next_final.eq(self.job.payload.amount <= self.per_part),
             ]
         with m.If(visit & emit):
-            m.d.sync += left.eq(left - self.per_part)
+            m.d.sync += job.left.eq(job.left - self.per_part)
             # The last but one part: a part that is not final leaves something, so for steps of 1 equality is enough.
-            m.d.sync += final.eq(left == 2 if self.per_part == 1 else left <= 2 * self.per_part)
-        with m.If(finish | ~active):
-            m.d.sync += [active.eq(next_valid), left.eq(next_left), final.eq(next_final)]
+            m.d.sync += job.final.eq(job.left == 2 if self.per_part == 1 else job.left <= 2 * self.per_part)
+        with m.If(job.finish | ~active):
+            m.d.sync += [active.eq(next_valid), job.left.eq(job.next_left), job.final.eq(next_final)]
             with m.If(next_valid):
                 m.d.sync += next_valid.eq(0)
 
-        if self.identity:
-            m.d.comb += [
-                emit.eq(1), release.eq(1), visit.eq(self.i.valid & active & self.room),
-                self.i.ready.eq(active & self.room),
-                self.o.valid.eq(visit), self.o.payload.data.eq(self.i.payload.data), self.o.payload.last.eq(final),
-                self.o.payload.error.eq(self.i.payload.error), self.o.payload.left.eq(left),
-            ]  # fmt: skip
-            return m
+    def _pass_on(self, m: Module, job: _Job) -> None:
+        """A beat is a part."""
+        m.d.comb += [
+            job.emit.eq(1), job.release.eq(1), job.visit.eq(self.i.valid & self.active & self.room),
+            self.i.ready.eq(self.active & self.room),
+            self.o.valid.eq(job.visit), self.o.payload.data.eq(self.i.payload.data), self.o.payload.last.eq(job.final),
+            self.o.payload.error.eq(self.i.payload.error), self.o.payload.left.eq(job.left),
+        ]  # fmt: skip
 
-        visits = schedule(beat, part)
-        n_low, n_high = min(v.n for v in visits), max(v.n for v in visits)
-        kept = max([0] + [v.n - part + beat for v in visits if v.emit and v.release])  # units left over with a part
-
-        # Stage 0: the current beat, n, and what this visit is.
-        current = Signal(beat * self.unit, reset_less=True)
-        current_error = Signal(reset_less=True)
-        current_valid = Signal()
-        n = Signal(range(min(n_low, -1), n_high + 1))
-        m.d.comb += visit.eq((current_valid | spent) & active & self.room)
+    def _visit(self, m: Module, job: _Job, current: _Beat) -> None:
+        """Stage 0: the current beat, n, and what this visit is."""
+        beat, part, n = self.beat_units, self.part_units, current.n
+        m.d.comb += job.visit.eq((current.valid | job.spent) & self.active & self.room)
         leaves = Signal()  # the current beat leaves
-        m.d.comb += leaves.eq(active & self.room & ~spent & (release | (emit & final)))
-        m.d.comb += self.i.ready.eq(~current_valid | leaves)
+        m.d.comb += leaves.eq(self.active & self.room & ~job.spent & (job.release | (job.emit & job.final)))
+        m.d.comb += self.i.ready.eq(~current.valid | leaves)
         with m.If(self.i.ready):
             m.d.sync += [
-                current_valid.eq(self.i.valid), current.eq(self.i.payload.data), current_error.eq(self.i.payload.error),
+                current.valid.eq(self.i.valid), current.data.eq(self.i.payload.data),
+                current.error.eq(self.i.payload.error),
             ]  # fmt: skip
         if part > beat:
-            m.d.comb += release.eq(1)
+            m.d.comb += job.release.eq(1)
             emits = Signal(init=0)  # n >= part - beat, registered
-            m.d.comb += emit.eq(emits)
+            m.d.comb += job.emit.eq(emits)
             after = Mux(emits, n >= 2 * (part - beat), n >= part - 2 * beat)
-            with m.If(visit):
+            with m.If(job.visit):
                 m.d.sync += [n.eq(n + Mux(emits, beat - part, beat)), emits.eq(after)]
-            with m.If(finish):
+            with m.If(job.finish):
                 m.d.sync += [n.eq(0), emits.eq(0)]
         else:
             first = beat < 2 * part
-            m.d.comb += emit.eq(1)
+            m.d.comb += job.emit.eq(1)
             releases = Signal(init=first)  # n < 2 part - beat, registered
-            m.d.comb += release.eq(releases)
+            m.d.comb += job.release.eq(releases)
             after = Mux(releases, n < 3 * part - 2 * beat, n < 3 * part - beat)
-            with m.If(visit):
+            with m.If(job.visit):
                 m.d.sync += [n.eq(n + Mux(releases, beat - part, -part)), releases.eq(after)]
-            with m.If(finish):
+            with m.If(job.finish):
                 m.d.sync += [n.eq(0), releases.eq(first)]
-        if self.per_beat is not None:
-            beats_left = Signal(amount_bits, reset_less=True)
-            next_spent = Signal()
-            m.d.comb += next_spent.eq(beats_left <= self.per_beat)
-            with m.If(visit & release & ~spent):
-                m.d.sync += [beats_left.eq(beats_left - self.per_beat), spent.eq(next_spent)]
-            with m.If(finish | ~active):
-                m.d.sync += [beats_left.eq(next_left), spent.eq(0)]
 
-        # Stages 1 to latency: rotate.
-        valid = Signal(name="valid_s1")
-        m.d.sync += valid.eq(visit)
-        part_emit, part_last = register(m, emit, "emit_s1"), register(m, final, "last_s1")
-        part_left, part_error = register(m, left, "left_s1"), register(m, current_error & ~spent, "error_s1")
-        amount: Value = n
-        words = current
-        rotated = None
+    def _count_beats(self, m: Module, job: _Job) -> None:
+        """Whether any beat of the job remains."""
+        beats_left = Signal(len(job.left), reset_less=True)
+        next_spent = Signal()
+        m.d.comb += next_spent.eq(beats_left <= self.per_beat)
+        with m.If(job.visit & job.release & ~job.spent):
+            m.d.sync += [beats_left.eq(beats_left - self.per_beat), job.spent.eq(next_spent)]
+        with m.If(job.finish | ~self.active):
+            m.d.sync += [beats_left.eq(job.next_left), job.spent.eq(0)]
+
+    def _rotate(self, m: Module, job: _Job, current: _Beat, n_high: int) -> tuple[dict[str, Value], Value]:
+        """Stages 1 to latency: rotate by n; which units of the part were kept."""
+        pipe = {"valid": job.visit, "emit": job.emit, "last": job.final, "left": job.left,
+                "error": current.error & ~job.spent}  # fmt: skip
+        amount: Value = current.n
+        words = current.data
         for stage in range(self.latency):
+            s = stage + 1
+            pipe = {
+                name: register(m, value, f"{name}_s{s}", reset_less=name != "valid") for name, value in pipe.items()
+            }
             digit_bits = min(2, self._rotation_bits - 2 * stage)
-            rotated = Signal(beat * self.unit, name=f"rotated_s{stage + 1}", reset_less=True)
-            units = [words[q * self.unit : (q + 1) * self.unit] for q in range(beat)]
+            rotated = Signal(self.beat_units * self.unit, name=f"rotated_s{s}", reset_less=True)
             if digit_bits > 0:
+                units = self._units(words)
                 with m.Switch(amount[2 * stage : 2 * stage + digit_bits]):
                     for digit in range(1 << digit_bits):
                         with m.Case(digit):
-                            m.d.sync += rotated.eq(Cat(units[(q - (digit << 2 * stage)) % beat] for q in range(beat)))
+                            m.d.sync += rotated.eq(
+                                Cat(units[(q - (digit << 2 * stage)) % len(units)] for q in range(len(units)))
+                            )
             else:
                 m.d.sync += rotated.eq(words)
             words = rotated
-            if stage + 1 < self.latency:
-                amount = register(m, amount, f"n_s{stage + 1}")
-                s = stage + 2
-                valid_next = Signal(name=f"valid_s{s}")
-                m.d.sync += valid_next.eq(valid)
-                valid = valid_next
-                part_emit, part_last = register(m, part_emit, f"emit_s{s}"), register(m, part_last, f"last_s{s}")
-                part_left, part_error = register(m, part_left, f"left_s{s}"), register(m, part_error, f"error_s{s}")
-        # Beside the last rotation: which units of the part were kept.
+            if s < self.latency:
+                amount = register(m, amount, f"n_s{s}")
+        # Beside the last rotation.
         keep = register(m, Cat(amount > j for j in range(n_high)), f"keep_s{self.latency}") if n_high else Cat()
+        return {**pipe, "data": words}, keep
 
-        # Merge with what was kept.
-        units = [words[q * self.unit : (q + 1) * self.unit] for q in range(beat)]
+    def _units(self, words: Value) -> list[Value]:
+        """A beat in units."""
+        return [words[q * self.unit : (q + 1) * self.unit] for q in range(self.beat_units)]
+
+    def _merge(self, m: Module, pipe: dict[str, Value], keep: Value, n_high: int, kept: int) -> None:
+        """The part: units that were kept, then those of this beat."""
+        beat, part = self.beat_units, self.part_units
+        units = self._units(pipe["data"])
         stored = [Signal(self.unit, name=f"stored{j}", reset_less=True) for j in range(n_high)]
         stored_error = Signal(reset_less=True)
         merged = [Mux(keep[j], stored[j], units[j % beat]) if j < n_high else units[j % beat] for j in range(part)]
         for j, unit in enumerate(stored):
-            with m.If(valid & part_emit):
+            with m.If(pipe["valid"] & pipe["emit"]):
                 if j < kept:
                     m.d.sync += unit.eq(units[(j + part) % beat])
-            with m.Elif(valid & ~keep[j]):
+            with m.Elif(pipe["valid"] & ~keep[j]):
                 if part > beat:
                     m.d.sync += unit.eq(units[j % beat])
-        error = part_error | (keep[0] & stored_error) if n_high else part_error
-        with m.If(valid):
-            m.d.sync += stored_error.eq(Mux(part_emit, part_error, error))
+        error = pipe["error"] | (keep[0] & stored_error) if n_high else pipe["error"]
+        with m.If(pipe["valid"]):
+            m.d.sync += stored_error.eq(Mux(pipe["emit"], pipe["error"], error))
         m.d.comb += [
-            self.o.valid.eq(valid & part_emit),
+            self.o.valid.eq(pipe["valid"] & pipe["emit"]),
             self.o.payload.data.eq(Cat(merged)),
-            self.o.payload.last.eq(part_last),
+            self.o.payload.last.eq(pipe["last"]),
             self.o.payload.error.eq(error),
-            self.o.payload.left.eq(part_left),
+            self.o.payload.left.eq(pipe["left"]),
         ]
-        return m

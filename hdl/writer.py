@@ -139,35 +139,7 @@ class ResultWriter(wiring.Component):
 
     def _products(self, m: Module, splitter: BurstSplitter, ends: fifo.SyncFIFO) -> None:
         """One product after the other, up to its completion."""
-        config = self._config
-        layout = writer_job_layout(config)
-        per_beat = config.results_per_beat
-        shift = clog2(per_beat)
-        m.submodules.jobs = jobs = fifo.SyncFIFO(width=layout.size, depth=JOBS)
-        m.d.comb += [jobs.w_data.eq(self.job.payload), jobs.w_en.eq(self.job.valid), self.job.ready.eq(jobs.w_rdy)]
-
-        # The present or next job and, a clock later, what follows from its rows.
-        fetched = Signal()
-        known = Signal()
-        job = Signal(layout, reset_less=True)
-        beats = Signal(BEAT_COUNT_BITS, reset_less=True)
-        null = Signal(reset_less=True)
-        rest = job.rows[:shift]
-        m.d.comb += [
-            jobs.r_en.eq(~fetched),
-            splitter.job.payload.address.eq(job.address),
-            splitter.job.payload.beats.eq(beats),
-            self.busy.eq(jobs.r_rdy | fetched),
-            self.tail.eq(Cat((rest == 0) | (rest > n) for n in range(per_beat))),
-        ]
-        with m.If(~fetched):
-            m.d.sync += [fetched.eq(jobs.r_rdy), job.eq(jobs.r_data)]
-        m.d.sync += [
-            known.eq(fetched),
-            beats.eq((job.rows + (per_beat - 1))[shift:]),
-            null.eq(job.rows == 0),
-        ]
-
+        fetched, known, null, job = self._next_job(m, splitter)
         issued = Signal()  # all bursts of the product were requested
         error = Signal()  # one of them was refused
         request = self.request
@@ -209,3 +181,38 @@ class ResultWriter(wiring.Component):
                 m.d.sync += pause.eq(pause - 1)
                 with m.If(pause == 0):
                     m.next = "START"
+
+    def _next_job(self, m: Module, splitter: BurstSplitter) -> tuple[Signal, Signal, Signal, data.View]:
+        """The present or next job and, a clock later, what follows from its rows.
+
+        Returns
+        -------
+        fetched, known, null, job
+            There is one (cleared at its end); there is what follows from it; it has no rows; the job.
+        """
+        layout = writer_job_layout(self._config)
+        per_beat = self._config.results_per_beat
+        shift = clog2(per_beat)
+        m.submodules.jobs = jobs = fifo.SyncFIFO(width=layout.size, depth=JOBS)
+        m.d.comb += [jobs.w_data.eq(self.job.payload), jobs.w_en.eq(self.job.valid), self.job.ready.eq(jobs.w_rdy)]
+        fetched = Signal()
+        known = Signal()
+        job = Signal(layout, reset_less=True)
+        beats = Signal(BEAT_COUNT_BITS, reset_less=True)
+        null = Signal(reset_less=True)
+        rest = job.rows[:shift]
+        m.d.comb += [
+            jobs.r_en.eq(~fetched),
+            splitter.job.payload.address.eq(job.address),
+            splitter.job.payload.beats.eq(beats),
+            self.busy.eq(jobs.r_rdy | fetched),
+            self.tail.eq(Cat((rest == 0) | (rest > n) for n in range(per_beat))),
+        ]
+        with m.If(~fetched):
+            m.d.sync += [fetched.eq(jobs.r_rdy), job.eq(jobs.r_data)]
+        m.d.sync += [
+            known.eq(fetched),
+            beats.eq((job.rows + (per_beat - 1))[shift:]),
+            null.eq(job.rows == 0),
+        ]
+        return fetched, known, null, job

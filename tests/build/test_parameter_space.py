@@ -116,7 +116,7 @@ def test_what_is_accepted_elaborates(seed):
     config = accepted(seed, lanes=4 if seed < 50 else 64)
     print(config)
     with bounded(SECONDS):
-        text = rtlil.convert(SeedLMAccelerator(config), name=TOP, emit_src=False)
+        text = rtlil.convert(SeedLMAccelerator(config=config), name=TOP, emit_src=False)
     assert f"module \\{TOP}\n" in text
 
 

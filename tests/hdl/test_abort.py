@@ -515,4 +515,4 @@ def test_unit():
 
 @pytest.mark.parametrize("testcase", SYSTEM)
 def test_accelerator(testcase):
-    run_testbench(SeedLMAccelerator(CONFIG), __name__, name="SeedLMAccelerator", testcase=[testcase])
+    run_testbench(SeedLMAccelerator(config=CONFIG), __name__, name="SeedLMAccelerator", testcase=[testcase])

@@ -349,4 +349,4 @@ BUILDS = [
 @pytest.mark.parametrize("build", BUILDS, ids=lambda b: "-".join(str(v) for v in b.values()))
 def test_control(build, monkeypatch):
     monkeypatch.setattr(seedlm.hdl.counters, "HALF_BITS", HALF_BITS)
-    run_testbench(Control(config_from(build)), __name__, name="control", env={"CONTROL": json.dumps(build)})
+    run_testbench(Control(config=config_from(build)), __name__, name="control", env={"CONTROL": json.dumps(build)})

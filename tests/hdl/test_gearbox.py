@@ -123,7 +123,7 @@ COMBINATIONS = [
 @pytest.mark.parametrize(("name", "lanes", "bus"), COMBINATIONS)
 def test_gearbox(name, lanes, bus):
     config = config_from((name, lanes, bus))
-    component = Gearbox(config)
+    component = Gearbox(config=config)
     env = {"GEARBOX": json.dumps([name, lanes, bus]), "LATENCY": component.latency}
     run_testbench(component, __name__, name="gearbox", env=env)
 

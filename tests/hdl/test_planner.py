@@ -274,7 +274,7 @@ def name_of(build):
 def run(build, testcase, **env):
     config = config_from(build)
     run_testbench(
-        Planner(config), __name__, name="planner", testcase=testcase, env={"PLANNER": json.dumps(build), **env}
+        Planner(config=config), __name__, name="planner", testcase=testcase, env={"PLANNER": json.dumps(build), **env}
     )
 
 

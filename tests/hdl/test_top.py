@@ -237,6 +237,21 @@ def test_reset_in_a_product(fresh, when, seed):
     assert_equal(fresh.product(handle, x), product(matrix, x))
 
 
+@pytest.mark.parametrize("when", [3, 77, 400])
+def test_abort_in_a_product(fresh, when, seed):
+    """The driver's abort, with more products in the queue: no result of them counts, and the next one is right."""
+    rng = np.random.default_rng(seed)
+    handle, matrix, x = random_product(fresh, rng, 60, 250)
+    vector, results = fresh.load_activations(x), fresh.allocate(240)
+    for _ in range(3):
+        fresh.submit(weights=handle.address, activations=vector.address, results=results, rows=60, cols=250,
+                     scales=handle.scales or 0, scale=handle.scale)  # fmt: skip
+    fresh.simulation.step(when)
+    fresh.abort()
+    assert fresh.status()["busy"] == 0
+    assert_equal(fresh.product(handle, x), product(matrix, x))
+
+
 @pytest.mark.parametrize("memory", ["ideal", "ddr3"])
 def test_counters_explain_every_cycle(fresh, memory, seed):
     fresh.simulation.configure(memory)

@@ -21,7 +21,7 @@ __all__ = ["python_memory_speed"]
 
 def python_memory_speed(*, seed: int = 0) -> int:
     """Simulated cycles per second of `sim.speed`'s accelerator and product with cocotbext-axi's memory."""
-    text = verilog_text(SeedLMAccelerator(CONFIG), "SeedLMAccelerator")
+    text = verilog_text(SeedLMAccelerator(config=CONFIG), "SeedLMAccelerator")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         job = {"rows": SHAPE[0], "cols": SHAPE[1], "seed": seed, "report": str(report)}
