@@ -242,10 +242,9 @@ def test_abort_in_a_product(fresh, when, seed):
     """The driver's abort, with more products in the queue: no result of them counts, and the next one is right."""
     rng = np.random.default_rng(seed)
     handle, matrix, x = random_product(fresh, rng, 60, 250)
-    vector, results = fresh.load_activations(x), fresh.allocate(240)
+    vector = fresh.load_activations(x)
     for _ in range(3):
-        fresh.submit(weights=handle.address, activations=vector.address, results=results, rows=60, cols=250,
-                     scales=handle.scales or 0, scale=handle.scale)  # fmt: skip
+        fresh.submit(fresh.place(handle, vector.address), scale=handle.scale)
     fresh.simulation.step(when)
     fresh.abort()
     assert fresh.status()["busy"] == 0
