@@ -417,6 +417,11 @@ class Accelerator:
         if pending:
             # Cleared before the looking: what happens in between sets its bit again.
             self._write("IRQ_STATUS", pending)
+        if register("IRQ_STATUS").unpack(pending)["stray"]:
+            raise SeedLMError(
+                "the memory gave an answer that nothing had asked for: results since the last wait may be wrong;"
+                " reset the accelerator and its memory together"
+            )
         submitted, own = self._read("SUBMITTED"), self._submitted & COUNT_MASK
         if submitted != own:
             raise AcceleratorShared(
@@ -456,8 +461,7 @@ class Accelerator:
 
         Nothing of them is written any more, errors are cleared, and none of them is reported by `wait`. The memory's
         outstanding answers are waited for; if they do not come within some thousand clocks, the accelerator gives them
-        up, and such an answer that does come later may spoil a later product. Then the memory should be reset with the
-        accelerator.
+        up. Where one comes after all, a later `wait` says so.
 
         Raises
         ------
@@ -507,7 +511,7 @@ class Accelerator:
         AcceleratorShared
             Another program has submitted products, too.
         SeedLMError
-            The accelerator does not answer.
+            The accelerator does not answer, or its memory gave answers that it had not asked for.
         Exception
             The transport's own, if no interrupt comes in time. The products go on: wait again, or `abort`.
         """

@@ -14,6 +14,7 @@ from seedlm.golden.product import product
 from seedlm.hdl.registers import COUNTERS, REGISTERS, Access, ErrorCode, configuration_words, register
 from seedlm.host.regions import PAGE, region_sizes
 
+IRQ_MASK = sum(f.mask for f in register("IRQ_STATUS").fields)
 ACCESSES = 20_000  # far more than any test needs
 
 
@@ -121,7 +122,7 @@ class FakeAccelerator:
     # --- the accelerator -------------------------------------------------------------------------
 
     def irq(self):
-        return bool(self.registers["IRQ_STATUS"] & self.registers["CONTROL"] & 7)
+        return bool(self.registers["IRQ_STATUS"] & self.registers["CONTROL"] & IRQ_MASK)
 
     def _count(self, name):
         self.registers[name] = self.registers[name] + 1 & 0xFFFFFFFF

@@ -602,6 +602,21 @@ def test_link_dies_later(reads):
             use()
 
 
+def test_answers_that_nothing_asked_for():
+    """They may have been taken for those of a product. Told once; what was there before is not this program's."""
+    config = config_from(BUILDS[0])
+    device = FakeAccelerator(config)
+    stray = register("IRQ_STATUS").pack(stray=1)
+    device.registers["IRQ_STATUS"] = stray
+    accelerator = Accelerator(device, config)
+    matrix = PackedMatrix.random(config.codec, 5, 9, np.random.default_rng(0))
+    assert_works(accelerator, matrix, np.ones(9, np.float16))
+    device.registers["IRQ_STATUS"] |= stray
+    with pytest.raises(SeedLMError, match=r"the memory gave an answer that nothing had asked for: .* reset the accel"):
+        accelerator.product(accelerator.load_matrix(matrix), np.ones(9, np.float16))
+    assert_works(accelerator, matrix, np.ones(9, np.float16))
+
+
 def test_a_code_that_nobody_knows():
     device, accelerator = open_device(config_from(BUILDS[0]))
     device.registers["ERROR"] = 0x80000001
