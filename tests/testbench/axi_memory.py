@@ -20,7 +20,8 @@ from tests.testbench.streams import Stalls
 
 __all__ = ["Burst", "ReadMemory", "WriteMemory"]
 
-OKAY, SLVERR = 0, 2
+OKAY = 0
+ERRORS = (1, 2, 3)  # EXOKAY (nothing exclusive is ever asked for), SLVERR, DECERR
 NEVER = Stalls()
 
 
@@ -109,7 +110,7 @@ class ReadMemory:
     latency : int
         Clocks from the acceptance of an address to its first beat, at least.
     errors : callable, optional
-        Address of a beat -> true if it is answered with SLVERR (and arbitrary data).
+        Address of a beat -> true if it is answered with one of `ERRORS` (and arbitrary data).
     rlast : callable, optional
         Burst, number of the beat -> RLAST; the memory's own opinion, right by default.
 
@@ -187,7 +188,7 @@ class ReadMemory:
                 address = offered.address + n * bus_bytes
                 wrong = self._errors(address)
                 dut.m_axi_rdata.value = noise.getrandbits(8 * bus_bytes) if wrong else self._data(address)
-                dut.m_axi_rresp.value = SLVERR if wrong else OKAY
+                dut.m_axi_rresp.value = noise.choice(ERRORS) if wrong else OKAY
                 dut.m_axi_rlast.value = int(self._rlast(offered, n))
                 dut.m_axi_rid.value = 0
                 dut.m_axi_rvalid.value = 1
@@ -213,7 +214,7 @@ class WriteMemory:
     latency : int
         Clocks from the last transfer of a burst to its response.
     errors : callable, optional
-        Address of a burst -> true if it is answered with SLVERR.
+        Address of a burst -> true if it is answered with one of `ERRORS`.
 
     Attributes
     ----------
@@ -327,6 +328,6 @@ class WriteMemory:
             dut.m_axi_bresp.value = noise.getrandbits(2)
             if self._responding:
                 _, current = answers.popleft()
-                dut.m_axi_bresp.value = SLVERR if self._errors(current.address) else OKAY
+                dut.m_axi_bresp.value = noise.choice(ERRORS) if self._errors(current.address) else OKAY
             ready = not self._w_stalls()
             dut.m_axi_wready.value = int(ready)
