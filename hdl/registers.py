@@ -260,7 +260,8 @@ def _table() -> tuple[Register, ...]:
         Register("COLS", 0x0A4, rw, value("1 to MAX_COLS"), "Columns of the product"),
         Register("SCALE", 0x0A8, rw, value("binary32, finite (not used with row scales)"), "Scale of the product"),
         Register("FLAGS", 0x0AC, rw, (
-            Field("same", 0, 1, "use the activations that were loaded last; COLS must not differ"),
+            Field("same", 0, 1, "use the activations of the last product without it; COLS must not differ."
+                  " DESCRIPTOR if that product was refused or aborted"),
         ), "Flags of the product"),
         Register("SUBMIT", 0x0B0, wo, value("ignored"),
                  "Any write queues the product that WEIGHTS to FLAGS describe; SLVERR if the queue is full"),
