@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from seedlm import packed_model
 from seedlm.build import verilog
+from seedlm.encoder import packed_model
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files import cache
 from seedlm.golden.files.cache import cache_folder, cached, digest
