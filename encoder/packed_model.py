@@ -178,6 +178,9 @@ def _checksum(path: Path) -> str:
 def _intact(entry: Path) -> bool:
     try:
         return (entry / CHECKSUM).read_text().strip() == _checksum(entry / FILE)
+    except PermissionError as error:
+        where = f"{error.filename}: cannot read: {error.strerror}"  # another user's, which is no damage
+        raise SeedLMError(f"{where}: SEEDLM_CACHE names another cache") from error
     except (OSError, UnicodeDecodeError):
         return False
 
