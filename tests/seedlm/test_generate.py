@@ -403,6 +403,21 @@ def test_rtl_writes_what_the_reference_writes(name):
 
 
 @pytest.mark.slow
+def test_several_codecs_on_the_rtl(seedlm):
+    """One simulated accelerator for each codec: the text of the reference, and the cycles of all together."""
+    options = ("run", BUNDLED, "--prompt", "def ", "--tokens", 4, "--codec", "int8", "--set", "*v_proj*=fp16", "--json")
+    rtl = seedlm(*options, "--engine", "rtl", "--memory", "ideal", "--no-fp16").report()
+    reference = seedlm(*options).report()
+    assert (rtl["codec"], rtl["tokens"]) == ("int8, fp16", reference["tokens"])
+    alone = [
+        seedlm(*options[:6], "--codec", name, "--json", "--engine", "rtl", "--memory", "ideal", "--no-fp16").report()
+        for name in ("int8", "fp16")
+    ]
+    low, high = (report["rtl"]["cycles_per_token"] for report in alone)
+    assert low < rtl["rtl"]["cycles_per_token"] < high
+
+
+@pytest.mark.slow
 def test_everything_at_once(seedlm, tmp_path):
     """Scaled rotary positions, shared heads, tied embeddings, three shards and a tokenizer: as the user runs it.
 
