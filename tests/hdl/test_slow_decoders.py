@@ -29,8 +29,8 @@ from tests.hdl.dummy_families import dummy
 from tests.testbench.runner import TestbenchError, run_testbench
 from tests.testbench.streams import Source, Stalls, rng, start
 
-LATENCIES = (1, 2, 3, 7, 18, 30)
-LANES = 3
+LATENCIES = [n if n in (1, 7, 30) else pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 7, 18, 30)]
+LANES = 4  # as many results as a beat holds: what a row group reserves is what its end gives back
 PRODUCTS = 45
 
 
@@ -125,7 +125,7 @@ async def products(dut, stall):
         product = Product(config, row_groups, int(numbers.integers(1, 33)), numbers)
         vector.send([product.x.size])
         beat.send(product.beats)
-        values = {"blocks": product.blocks, "groups": row_groups, "tail_rows": config.lanes, "pad": 1}
+        values = {"blocks": product.blocks, "groups": row_groups, "tail_rows": config.lanes, "pad": 0}
         job.send([sum(value << layout[name].offset for name, value in values.items())])
         step.send(product.steps)
         expected += [product.sums[g * LANES : (g + 1) * LANES] for g in range(row_groups)]
