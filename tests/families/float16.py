@@ -20,8 +20,8 @@ def corner_words(kind: Codec) -> np.ndarray:
     return np.array(_HALVES + [h | 0x8000 for h in _HALVES], dtype=np.uint16)
 
 
-def largest_word(kind: Codec) -> int:
-    return 0x7BFF
+def largest_row(kind: Codec, count: int) -> list[int]:
+    return [0x7BFF] * count
 
 
 def terms(kind: Codec, row: list[int]) -> list[tuple[int, int]]:

@@ -17,8 +17,8 @@ def corner_words(kind: Codec) -> np.ndarray:
     return np.array([0, 1, -1, 63, 64, -64, 126, 127, -127, -128], dtype=np.int8)
 
 
-def largest_word(kind: Codec) -> int:
-    return -128
+def largest_row(kind: Codec, count: int) -> list[int]:
+    return [-128] * count
 
 
 def terms(kind: Codec, row: list[int]) -> list[tuple[int, int]]:

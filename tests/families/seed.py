@@ -28,10 +28,10 @@ def corner_words(kind: SeedCodec) -> np.ndarray:
     return np.array(out, dtype=np.uint64)
 
 
-def largest_word(kind: SeedCodec) -> int:
+def largest_row(kind: SeedCodec, count: int) -> list[int]:
     """Seed 0 makes V = 0; all coefficients -8, the largest exponent."""
     word = (0x88888888 << (kind.K + kind.B)) & ((1 << kind.word_bits) - 1)
-    return word | (kind.exponent_max & ((1 << kind.B) - 1)) << kind.K
+    return [word | (kind.exponent_max & ((1 << kind.B) - 1)) << kind.K] * count
 
 
 def terms(kind: SeedCodec, row: list[int]) -> list[tuple[int, int]]:

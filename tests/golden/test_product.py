@@ -70,15 +70,15 @@ def test_largest_sums(kind):
     # Every weight and activation as large as it can be and of the same sign: the widest accumulator.
     cols = 5 * kind.group
     dtype, shape = kind.words_layout(2, cols)
-    words = np.full(shape, family_tests(kind).largest_word(kind), dtype)
+    words = np.resize(np.array(family_tests(kind).largest_row(kind, shape[1]), dtype), shape)
     scales = np.array([1, -1], dtype=np.float32) if kind.row_scales else None
     matrix = PackedMatrix(kind, (2, cols), words, scales)
     x = np.full(cols, 0x7BFF, dtype=np.uint16).view(np.float16)
     check(matrix, x)
     check(matrix, -x)
-    (n, shift), *_ = family_tests(kind).terms(kind, words[0].tolist())
-    assert abs(n) == kind.weight_max
-    assert exact(matrix, x).tolist() == [cols * (n * (2047 << 6)) << (shift + 29)] * 2
+    terms = family_tests(kind).terms(kind, words[0].tolist())[:cols]
+    assert max(abs(n) for n, _ in terms) == kind.weight_max
+    assert exact(matrix, x).tolist() == [sum(n * (2047 << 6) << (shift + 29) for n, shift in terms)] * 2
 
 
 @pytest.mark.parametrize("kind", CODECS, ids=str)
