@@ -1,0 +1,58 @@
+"""What is searched: paths of least cost, in integers, so that engines agree word for word.
+
+A row's targets are its weights in quarters of the unit of N, rounded; a window W costs ``weight * (t - 4 N(W))**2 >> shift``
+with a small integer weight per column (the importance, or 1 with a shift of 0). Of equal predecessors the smaller wins, of
+equal last states the smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from seedlm.golden.codecs.trellis import Table
+
+__all__ = ["FRACTION", "LIMIT", "Costs", "column_weights", "targets"]
+
+FRACTION = 4  # targets are in units of N / FRACTION
+# Beyond 8 standard deviations all levels are too small anyhow; the bound keeps 32-bit sums exact.
+LIMIT = 2047
+WEIGHT_ONE = 16  # of a column of average importance
+WEIGHT_MAX = 255
+SPREAD_BITS = 30  # a compiled engine holds sums, with the predecessor's bits below, in 32
+
+
+@dataclass(frozen=True)
+class Costs:
+    """How errors count.
+
+    Parameters
+    ----------
+    weights : np.ndarray or None
+        int32 [cols], 0 to `WEIGHT_MAX`; None for 1 everywhere.
+    shift : int
+        Bits that are dropped from a weighted square.
+    """
+
+    weights: np.ndarray | None = None
+    shift: int = 0
+
+
+def targets(w: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Targets of rows: float64 [rows, cols] and float32 [rows] to int32 [rows, cols]."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        t = np.rint(w / scales.astype(np.float64)[:, None] * FRACTION)
+    return np.clip(np.nan_to_num(t), -LIMIT, LIMIT).astype(np.int32)
+
+
+def column_weights(importance: np.ndarray | None, table: Table) -> Costs:
+    """The integer weights of an importance, float64 [cols], non-negative."""
+    if importance is None or importance.max(initial=0.0) == 0:
+        return Costs()
+    weights = np.rint(importance / importance.mean() * WEIGHT_ONE).clip(0, WEIGHT_MAX).astype(np.int32)
+    # Any state can be reached from any other in so many steps: no two sums differ by more than their costs.
+    steps = -(-(table.window - table.bits) // table.bits)
+    square = (LIMIT + FRACTION * max(table.levels)) ** 2
+    largest = steps * square * WEIGHT_MAX << table.bits
+    return Costs(weights, max(0, largest.bit_length() - SPREAD_BITS))
