@@ -1,8 +1,9 @@
 """The compiled Viterbi algorithm: 16 rows in the lanes, the states one after the other.
 
-A sum is held with the number of its state's oldest symbol in the bits below it: of the candidates of a state the minimum
-then is the cost, the smaller predecessor on a tie and the decision, at two loads, an addition and a minimum per edge. All
-sums of a step are relative to that of state 0, which the costs of the next step take off; so 32 bits are enough (`problem`).
+A sum is held with the oldest symbol of its state in the bits below it: of the candidates of a state the minimum is
+then the cost, the smaller predecessor on a tie and the decision, at two loads, an addition and a minimum per edge.
+All sums of a step are relative to that of state 0, which the costs of the next step take off; so 32 bits are enough
+(`problem`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is searched: paths of least cost, in integers, so that engines agree word for word.
 
-A row's targets are its weights in quarters of the unit of N, rounded; a window W costs ``weight * (t - 4 N(W))**2 >> shift``
-with a small integer weight per column (the importance, or 1 with a shift of 0). Of equal predecessors the smaller wins, of
-equal last states the smaller.
+A row's targets are its weights in quarters of the unit of N, rounded; a window W costs ``weight * (t - 4 N(W))**2 >>
+shift`` with a small integer weight per column (the importance, or 1 with a shift of 0). Of equal predecessors the
+smaller wins, of equal last states the smaller.
 """
 
 from __future__ import annotations

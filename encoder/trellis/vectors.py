@@ -9,7 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["LANES", "add", "keep_bits", "load", "smaller", "splat", "square", "store", "store_bytes", "subtract", "weigh"]
+__all__ = [
+    "LANES", "add", "keep_bits", "load", "smaller", "splat", "square", "store", "store_bytes", "subtract", "weigh",
+]  # fmt: skip
 
 LANES = 16
 _INT = ir.IntType(32)

@@ -25,7 +25,7 @@ from seedlm.golden.codecs._base import Codec, require
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.packing import from_bytes, row_bytes, to_bytes
 
-__all__ = ["FAMILY", "TABLES", "Table", "TrellisCodec"]
+__all__ = ["FAMILY", "TABLES", "Table", "TrellisCodec", "entries"]
 
 ORDER = 5
 COLUMNS = (8, 12, 16)  # that a build may take per step
@@ -76,6 +76,16 @@ class Table:
             y = y << 1 | parity
         return y
 
+    def windows(self, symbols: np.ndarray) -> np.ndarray:
+        """The window of every symbol of rows, uint8 [rows, cols] to int64."""
+        symbols = symbols.astype(np.int64)
+        out = symbols << self.window - self.bits
+        for back in range(1, -(-self.window // self.bits)):
+            shift = self.window - self.bits * (back + 1)
+            before = symbols[:, :-back]
+            out[:, back:] |= before << shift if shift >= 0 else before >> -shift
+        return out
+
     @property
     def weights(self) -> np.ndarray:
         """N of every window, int64 [2**L]."""
@@ -89,15 +99,15 @@ def _weights(table: Table) -> np.ndarray:
     return out
 
 
-def _read() -> dict[str, Table]:
-    entries = json.loads(Path(__file__).with_name("trellis.json").read_text(encoding="utf-8"))
-    return {
-        name: Table(e["bits"], e["window"], tuple(e["masks_msb_first"]), tuple(e["levels_upper_half"]))
-        for name, e in entries.items()
-    }
+def entries() -> dict[str, dict]:
+    """What `trellis.json` says of each table, the errors that were measured included."""
+    return json.loads(Path(__file__).with_name("trellis.json").read_text(encoding="utf-8"))
 
 
-TABLES: dict[str, Table] = _read()
+TABLES: dict[str, Table] = {
+    name: Table(e["bits"], e["window"], tuple(e["masks_msb_first"]), tuple(e["levels_upper_half"]))
+    for name, e in entries().items()
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,18 +202,8 @@ class TrellisCodec(Codec):
         count = int(np.count_nonzero(words >> self.k))
         require(count == 0, f"{count} words have more than {self.k} bits")
 
-    def windows(self, words: np.ndarray) -> np.ndarray:
-        """The window of every symbol, int64 [rows, cols]."""
-        table, symbols = self.definition, words.astype(np.int64)
-        out = symbols << table.window - table.bits
-        for back in range(1, -(-table.window // table.bits)):
-            shift = table.window - table.bits * (back + 1)
-            before = symbols[:, :-back]
-            out[:, back:] |= before << shift if shift >= 0 else before >> -shift
-        return out
-
     def integers(self, words: np.ndarray, cols: int) -> tuple[np.ndarray, int]:
-        return self.definition.weights[self.windows(words)], 0
+        return self.definition.weights[self.definition.windows(words)], 0
 
     def values(self, words: np.ndarray, cols: int, exp_bias: int) -> np.ndarray:
         return self.integers(words, cols)[0].astype(np.float64)

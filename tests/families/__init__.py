@@ -5,7 +5,8 @@ A module says the numeric contract a second time, in plain Python integers from 
 - ``CODECS``: the codecs that tests run over, presets and extreme parameters
 - ``FRACTION_BITS``: binary places of the exact product
 - ``corner_words(kind)``: words of every combination of extreme fields, in the dtype of the words in memory
-- ``largest_row(kind, count)``: a row of words with the largest sum of weights of one sign, or at least the largest weight
+- ``largest_row(kind, count)``: a row of words with the largest sum of weights of one sign, or at least the largest
+  weight
 - ``terms(kind, row)``: (N, shift) of every weight of a row of words (list of int); its term is N m << (shift + E + 14)
 - ``weights(kind, row, bias)``: the weights without row scales, as fractions
 - ``default_scale(kind, bias)``: the product's scale where none is given, as binary32 bits
