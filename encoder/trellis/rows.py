@@ -16,7 +16,7 @@ from seedlm.encoder.trellis.problem import Costs, column_weights, targets
 from seedlm.golden.codecs.trellis import TrellisCodec
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["encode_rows"]
+__all__ = ["encode_rows", "make_engine"]
 
 # A scale is a factor times the row's root mean square, over the levels' unit. Gaussian rows are best at 1.06 or beside
 # it; heavy tails want more. Plain constants: these must be the same bits everywhere.
@@ -27,7 +27,8 @@ UNIT = 64  # N of one standard deviation
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def _engine(engine: str):
+def make_engine(engine: str):
+    """The function that finds the best paths: (table, targets, costs, threads) to symbols; all engines find the same."""
     if engine not in ENGINES:
         raise SeedLMError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
     installed = find_spec("numba") is not None
@@ -47,7 +48,7 @@ class _Search:
                  threads: int | None) -> None:  # fmt: skip
         self.w = np.asarray(w, dtype=np.float64)
         self.codec, self.importance, self.threads = codec, importance, threads
-        self.paths = _engine(engine)
+        self.paths = make_engine(engine)
         self.costs: Costs = column_weights(importance, codec.definition)
         rows = len(self.w)
         # Scaled to a largest weight of 1: squares of 1e-200 or 1e200 are numbers then.
