@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from seedlm.encoder.trellis.problem import FRACTION
 from seedlm.encoder.trellis.vectors import (
     LANES,
     add,
@@ -42,7 +41,7 @@ def paths(targets, weights, shift, k, window, levels, outputs, symbols, decision
         Of the columns; none: 1 everywhere.
     shift, k, window : int
     levels : int32 [outputs]
-        N by y.
+        N by y, in the unit of the targets.
     outputs : int32 [2**window]
         y of every window.
     symbols : uint8 [cols, 16]
@@ -64,7 +63,7 @@ def paths(targets, weights, shift, k, window, levels, outputs, symbols, decision
         target = load(targets, j)
         base = keep_bits(load(old, 0), np.int32(~tag), np.int32(0))
         for y in range(len(levels)):
-            e = square(subtract(target, splat(np.int32(FRACTION * levels[y]))))
+            e = square(subtract(target, splat(levels[y])))
             weight = weights[j] if len(weights) else np.int32(1)
             store(costs, y, subtract(weigh(e, np.int32(weight), np.int32(shift), np.int32(k)), base))
         for s in range(states):

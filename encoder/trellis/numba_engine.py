@@ -8,7 +8,7 @@ import numpy as np
 
 from seedlm.encoder.seed.numba_engine import cores
 from seedlm.encoder.trellis.kernels import paths
-from seedlm.encoder.trellis.problem import Costs
+from seedlm.encoder.trellis.problem import Costs, scaled_levels
 from seedlm.encoder.trellis.vectors import LANES
 from seedlm.golden.codecs.trellis import Table
 
@@ -18,7 +18,7 @@ __all__ = ["best_paths"]
 def best_paths(table: Table, targets: np.ndarray, costs: Costs, threads: int | None = None) -> np.ndarray:
     """As `numpy_engine.best_paths`; `threads` (None: one per processor) does not change the result."""
     rows, cols = targets.shape
-    levels = np.array(table.all_levels, dtype=np.int32)
+    levels = scaled_levels(table).astype(np.int32)
     outputs = table.outputs.astype(np.int32)
     weights = np.zeros(0, np.int32) if costs.weights is None else costs.weights
     symbols = np.empty((rows, cols), dtype=np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seedlm.encoder.trellis.problem import FRACTION, Costs
+from seedlm.encoder.trellis.problem import Costs, scaled_levels
 from seedlm.golden.codecs.trellis import Table
 
 __all__ = ["best_paths"]
@@ -31,7 +31,7 @@ def best_paths(table: Table, targets: np.ndarray, costs: Costs) -> np.ndarray:
     k, states = table.bits, table.states
     window = np.arange(1 << table.window).reshape(states, 1 << k)  # [state after, oldest symbol]: W
     before = window & states - 1
-    levels = FRACTION * table.weights[window]
+    levels = scaled_levels(table)[table.outputs[window]]
     total = np.full((rows, states), NEVER, dtype=np.int64)
     total[:, 0] = 0  # the bits before a row are 0
     oldest = np.empty((cols, rows, states), dtype=np.uint8)

@@ -13,9 +13,9 @@ import numpy as np
 
 from seedlm.golden.codecs.trellis import Table
 
-__all__ = ["FRACTION", "LIMIT", "Costs", "column_weights", "targets"]
+__all__ = ["LIMIT", "Costs", "column_weights", "scaled_levels", "targets"]
 
-FRACTION = 4  # targets are in units of N / FRACTION
+RESOLUTION = 256  # targets are in so many parts of a standard deviation
 # Beyond 8 standard deviations all levels are too small anyhow; the bound keeps 32-bit sums exact.
 LIMIT = 2047
 WEIGHT_ONE = 16  # of a column of average importance
@@ -39,10 +39,15 @@ class Costs:
     shift: int = 0
 
 
-def targets(w: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Targets of rows: float64 [rows, cols] and float32 [rows] to int32 [rows, cols]."""
+def scaled_levels(table: Table) -> np.ndarray:
+    """N for every y in the unit of the targets, int64 [2**m]."""
+    return np.array(table.all_levels, dtype=np.int64) * (RESOLUTION // table.unit)
+
+
+def targets(table: Table, w: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Targets of rows: float64 [rows, cols] and scales [rows] (a weight is N * scale) to int32 [rows, cols]."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        t = np.rint(w / scales.astype(np.float64)[:, None] * FRACTION)
+        t = np.rint(w / np.float64(scales)[:, None] * (RESOLUTION // table.unit))
     return np.clip(np.nan_to_num(t), -LIMIT, LIMIT).astype(np.int32)
 
 
@@ -53,6 +58,6 @@ def column_weights(importance: np.ndarray | None, table: Table) -> Costs:
     weights = np.rint(importance / importance.mean() * WEIGHT_ONE).clip(0, WEIGHT_MAX).astype(np.int32)
     # Any state can be reached from any other in so many steps: no two sums differ by more than their costs.
     steps = -(-(table.window - table.bits) // table.bits)
-    square = (LIMIT + FRACTION * max(table.levels)) ** 2
+    square = (LIMIT + int(scaled_levels(table).max())) ** 2
     largest = steps * square * WEIGHT_MAX << table.bits
     return Costs(weights, max(0, largest.bit_length() - SPREAD_BITS))

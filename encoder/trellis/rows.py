@@ -23,7 +23,6 @@ __all__ = ["encode_rows", "make_engine"]
 FACTORS = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.7, 0.8, 0.9, 1.0, 1.06, 1.13, 1.2, 1.35, 1.5, 1.8, 2.2, 2.7,
            3.2, 4.0)  # fmt: skip
 FIRST = FACTORS.index(1.06)
-UNIT = 64  # N of one standard deviation
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -63,8 +62,8 @@ class _Search:
 
     def attempt(self, rows: np.ndarray, factor: np.ndarray) -> np.ndarray:
         """Search some rows with a factor each; their squared errors, relative to the largest weight."""
-        scales = factor * self.rms[rows] / UNIT
-        t = targets(self.unit[rows], scales)
+        scales = factor * self.rms[rows] / self.codec.definition.unit
+        t = targets(self.codec.definition, self.unit[rows], scales)
         symbols = self.paths(self.codec.definition, t, self.costs, self.threads)
         n = self.codec.integers(symbols, self.w.shape[1])[0].astype(np.float64)
         error = np.empty(len(rows))

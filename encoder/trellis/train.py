@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 
 from seedlm.encoder.trellis.problem import Costs, targets
-from seedlm.encoder.trellis.rows import UNIT, encode_rows, make_engine
+from seedlm.encoder.trellis.rows import encode_rows, make_engine
 from seedlm.golden.codecs.trellis import TABLES, Table, TrellisCodec, entries
 
 __all__ = ["check", "relative_error", "search", "train"]
@@ -33,13 +33,13 @@ DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.nda
 
 def _encode(table: Table, w: np.ndarray) -> np.ndarray:
     """N of every weight of rows of standard deviation 1, int64 [rows, cols]."""
-    scales = np.full(len(w), 1 / UNIT, np.float32)
-    symbols = make_engine("auto")(table, targets(w, scales), Costs(), None)
+    target = targets(table, w, np.full(len(w), 1 / table.unit))
+    symbols = make_engine("auto")(table, target, Costs(), None)
     return table.weights[table.windows(symbols)]
 
 
 def relative_error(table: Table, w: np.ndarray) -> float:
-    """Relative Frobenius error of rows at scale 1 / `UNIT`, refitted row by row."""
+    """Relative Frobenius error of rows at scale 1 / unit, refitted row by row."""
     n = _encode(table, w).astype(np.float64)
     fit = (n * w).sum(axis=1) / (n * n).sum(axis=1)
     return float(np.sqrt(np.square(w - n * fit[:, None]).sum() / np.square(w).sum()))
@@ -74,29 +74,29 @@ def train(table: Table, w: np.ndarray, rounds: int) -> Table:
             # Levels that are equal move together.
             same = np.flatnonzero(np.array(table.levels) == i)
             here = magnitude == i
-            levels[same] = UNIT * float((w[here] * np.sign(n[here])).mean()) if i else levels[same]
+            levels[same] = table.unit * float((w[here] * np.sign(n[here])).mean()) if i else levels[same]
         spread = np.linspace(-1, 1, half) * 1e-3  # equal levels part if it helps
-        table = Table(table.bits, table.window, table.masks, _odd(levels + spread))
+        table = Table(table.bits, table.window, table.masks, _odd(levels + spread), table.unit)
         error = relative_error(table, w)
         if error < least:
             best, least = table, error
     return best
 
 
-def search(bits: int, window: int, outputs: int, *, tries: int, rounds: int, rows: int, seed: int) -> Table:
+def search(bits: int, window: int, outputs: int, unit: int, *, tries: int, rounds: int, rows: int, seed: int) -> Table:
     """The best of `tries` random mask sets, with trained levels."""
     rng = np.random.default_rng(seed)
     w = rng.standard_normal((rows, 2048))
     half = 1 << outputs - 1
     quantiles = np.array([NormalDist().inv_cdf((half + i + 0.5) / (2 * half)) for i in range(half)])
-    levels = _odd(UNIT * quantiles)
+    levels = _odd(unit * quantiles)
     found: list[tuple[float, tuple[int, ...]]] = []
     while len(found) < tries:
         masks = tuple(int(m) for m in rng.integers(1, 1 << window, outputs))
         # Every bit of the window counts, and the newest symbol chooses freely.
         if _rank(masks) == outputs and (np.bitwise_or.reduce(masks) == (1 << window) - 1):
-            found.append((relative_error(Table(bits, window, masks, levels), w[:32]), masks))
-    best = [Table(bits, window, masks, levels) for _, masks in sorted(found)[: max(1, tries // 10)]]
+            found.append((relative_error(Table(bits, window, masks, levels, unit), w[:32]), masks))
+    best = [Table(bits, window, masks, levels, unit) for _, masks in sorted(found)[: max(1, tries // 10)]]
     trained = [train(table, w, rounds) for table in best]
     return min(trained, key=lambda table: relative_error(table, w))
 
@@ -128,6 +128,8 @@ def main() -> int:
     parser.add_argument("--bits", type=int, default=4, help="k, 2 to 6 (default %(default)s)")
     parser.add_argument("--window", type=int, default=12, help="L (default %(default)s)")
     parser.add_argument("--outputs", type=int, default=8, help="m: parities of a window (default %(default)s)")
+    parser.add_argument("--unit", type=int, choices=(64, 128, 256), default=64,
+                        help="N of one standard deviation; finer for more bits (default %(default)s)")  # fmt: skip
     parser.add_argument("--tries", type=int, default=40, help="mask sets to try (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="of training (default %(default)s)")
     parser.add_argument("--rows", type=int, default=64, help="of 2,048 or 4,096 weights (default %(default)s)")
@@ -136,14 +138,15 @@ def main() -> int:
     if options.check:
         return min(1, check(options.rows, options.seed))
     table = search(
-        options.bits, options.window, options.outputs, tries=options.tries, rounds=options.rounds, rows=options.rows,
-        seed=options.seed,
+        options.bits, options.window, options.outputs, options.unit, tries=options.tries, rounds=options.rounds,
+        rows=options.rows, seed=options.seed,
     )  # fmt: skip
     name = f"trellis{table.bits}"
     TABLES[name] = table  # for the measurement
     rng = np.random.default_rng(options.seed + 1)
-    errors = {kind: round(coded_error(name, make(rng, (options.rows, 4096))), 4) for kind, make in DISTRIBUTIONS.items()}
-    entry = {"bits": table.bits, "window": table.window, "masks_msb_first": table.masks,
+    shape = (options.rows, 4096)
+    errors = {kind: round(coded_error(name, make(rng, shape)), 4) for kind, make in DISTRIBUTIONS.items()}
+    entry = {"bits": table.bits, "window": table.window, "unit": table.unit, "masks_msb_first": table.masks,
              "levels_upper_half": table.levels, "relative_error": errors}  # fmt: skip
     print(json.dumps({name: entry}))
     return 0

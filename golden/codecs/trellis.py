@@ -46,12 +46,15 @@ class Table:
         The window's bits whose parities are the bits of y, most significant first.
     levels : tuple of int
         N for y in the upper half, 2**(m-1) .. 2**m - 1; the lower half is its negative, mirrored.
+    unit : int
+        N of one standard deviation, for which the levels were made; the encoder's business.
     """
 
     bits: int
     window: int
     masks: tuple[int, ...]
     levels: tuple[int, ...]
+    unit: int = 64
 
     @property
     def states(self) -> int:
@@ -105,7 +108,7 @@ def entries() -> dict[str, dict]:
 
 
 TABLES: dict[str, Table] = {
-    name: Table(e["bits"], e["window"], tuple(e["masks_msb_first"]), tuple(e["levels_upper_half"]))
+    name: Table(e["bits"], e["window"], tuple(e["masks_msb_first"]), tuple(e["levels_upper_half"]), e["unit"])
     for name, e in entries().items()
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seedlm.encoder.trellis import numpy_engine
-from seedlm.encoder.trellis.problem import FRACTION, LIMIT, Costs, column_weights, targets
+from seedlm.encoder.trellis.problem import LIMIT, RESOLUTION, Costs, column_weights, targets
 from seedlm.encoder.trellis.rows import encode_rows
 from seedlm.golden.codecs import codec
 from seedlm.golden.codecs.trellis import TABLES
@@ -31,19 +31,19 @@ def cost(kind, symbols, target, costs):
     """Of one row, by the contract's oracle and the definition of a cost."""
     total = 0
     for j, (n, _) in enumerate(family_tests(kind).terms(kind, symbols)):
-        square = (int(target[j]) - FRACTION * n) ** 2
+        square = (int(target[j]) - RESOLUTION // kind.definition.unit * n) ** 2
         total += square if costs.weights is None else square * int(costs.weights[j]) >> costs.shift
     return total
 
 
-def rows_of_all_kinds(rng, cols):
+def rows_of_all_kinds(table, rng, cols):
     w = rng.standard_normal((20, cols))
     w[1] = 0
     w[2] *= 100  # all beyond the levels
     w[3, cols // 2] = -200
     w[4] = np.rint(w[4] * 4) / 4  # ties
     w[5] = 1
-    return targets(w, np.full(20, 1 / 64, np.float32))
+    return targets(table, w, np.full(20, 1 / table.unit))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -51,11 +51,11 @@ def rows_of_all_kinds(rng, cols):
 @pytest.mark.parametrize(("name", "cols"), [("trellis4", 4), ("trellis3", 5), ("trellis2", 7)])
 def test_equal_to_every_path(name, cols, weighted, engine, rng):
     kind = codec(name)
-    target = rows_of_all_kinds(rng, cols)
+    target = rows_of_all_kinds(kind.definition, rng, cols)
     costs = column_weights(rng.exponential(1, cols), kind.definition) if weighted else Costs()
     found = paths(engine, kind.definition, target, costs)
     every = np.array(list(itertools.product(range(1 << kind.k), repeat=cols)), np.uint8)
-    square = (target[:, None, :] - FRACTION * kind.integers(every, cols)[0]) ** 2
+    square = (target[:, None, :] - RESOLUTION // kind.definition.unit * kind.integers(every, cols)[0]) ** 2
     if weighted:
         square = square * costs.weights >> costs.shift
     least = square.sum(axis=2).min(axis=1)
@@ -68,7 +68,7 @@ def test_equal_to_every_path(name, cols, weighted, engine, rng):
 @pytest.mark.parametrize("cols", [1, 2, 3, 13, 200])
 def test_engines_agree_word_for_word(name, cols, weighted, rng):
     table = codec(name).definition
-    target = rows_of_all_kinds(rng, cols)  # a group of 16 rows and a part of one
+    target = rows_of_all_kinds(table, rng, cols)  # a group of 16 rows and a part of one
     costs = column_weights(rng.exponential(1, cols) ** 3, table) if weighted else Costs()
     assert paths("numpy", table, target, costs).tolist() == paths("numba", table, target, costs).tolist()
 
