@@ -7,6 +7,7 @@ import numpy as np
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import SOURCE_DTYPES
+from seedlm.golden.rotation import Rotation
 
 __all__ = ["PackedMatrix"]
 
@@ -35,15 +36,18 @@ class PackedMatrix:
         What the weights were before compression: F16, BF16 or F32.
     stored : np.ndarray, optional
         uint8 [rows, row_bytes], the rows of a packed file.
+    rotation : Rotation or None
+        The matrix that is stored is W D H; products take rotated vectors.
 
     Nothing is checked on construction, see `check`.
     """
 
     def __init__(
         self, codec: Codec, shape: tuple[int, int], words: np.ndarray | None = None, scales: np.ndarray | None = None,
-        exp_bias: int = 0, dtype: str = "F32", *, stored: np.ndarray | None = None,
+        exp_bias: int = 0, dtype: str = "F32", *, stored: np.ndarray | None = None, rotation: Rotation | None = None,
     ) -> None:  # fmt: skip
         self.codec, self.shape, self.scales, self.exp_bias, self.dtype = codec, shape, scales, exp_bias, dtype
+        self.rotation = rotation
         self._words, self._stored = words, stored
 
     @property
@@ -86,10 +90,12 @@ class PackedMatrix:
         words, stored = (None if part is None else part[start:stop] for part in (self._words, self._stored))
         scales = None if self.scales is None else self.scales[start:stop]
         shape = (max(0, stop - start), self.cols)
-        return PackedMatrix(self.codec, shape, words, scales, self.exp_bias, self.dtype, stored=stored)
+        return PackedMatrix(
+            self.codec, shape, words, scales, self.exp_bias, self.dtype, stored=stored, rotation=self.rotation
+        )
 
     def decode(self, dtype: type = np.float32) -> np.ndarray:
-        """The weights [rows, cols], computed in float64 and rounded to `dtype`."""
+        """The weights [rows, cols], computed in float64, rotated back, and rounded to `dtype`."""
         out = np.empty(self.shape, dtype=dtype)
         step = max(1, CHUNK_WEIGHTS // max(1, self.cols))
         for start in range(0, self.rows, step):
@@ -97,6 +103,8 @@ class PackedMatrix:
             weights = self.codec.values(part.words, self.cols, self.exp_bias)
             if part.scales is not None:
                 weights *= part.scales[:, None].astype(np.float64)
+            if self.rotation is not None:
+                weights = self.rotation.restore(weights)
             with np.errstate(over="ignore", under="ignore"):
                 out[start : start + step] = weights
         return out
@@ -105,10 +113,12 @@ class PackedMatrix:
         """Raise `SeedLMError`, with `where` in front, if this is not what an encoder may give.
 
         Refused: sizes that do not agree, words that the codec refuses (`Codec.fault`), row scales that are not finite,
-        an exponent bias with which the scale is not a positive finite binary32.
+        an exponent bias with which the scale is not a positive finite binary32, a rotation that does not fit.
         """
         try:
             self._check_sizes()
+            if self.rotation is not None:
+                self.rotation.check(self.cols)
             self._check_scales()
             step = max(1, CHUNK_WEIGHTS // self.cols)
             found = [self._fault(start, start + step) for start in range(0, self.rows, step)]

@@ -91,19 +91,19 @@ class Prepared:
                     low += (part & ((1 << (PAIR_BITS - shift)) - 1)) << shift
         return high + (low >> PAIR_BITS), low & ((1 << PAIR_BITS) - 1)
 
-    def _vectors(self, x: np.ndarray) -> np.ndarray:
-        x = check_vector(x, self.matrix.cols)
-        return x.reshape(-1, self.matrix.cols)
+    def _vectors(self, x: np.ndarray, rotated: bool) -> np.ndarray:
+        x = check_vector(x, self.matrix.cols).reshape(-1, self.matrix.cols)
+        return x if rotated or self.matrix.rotation is None else self.matrix.rotation.half(x)
 
-    def exact(self, x: np.ndarray) -> np.ndarray:
+    def exact(self, x: np.ndarray, *, rotated: bool = False) -> np.ndarray:
         """A as Python integers, see `exact`."""
-        high, low = self.pair(self._vectors(x))
+        high, low = self.pair(self._vectors(x, rotated))
         A = (high.astype(object) << PAIR_BITS) + low.astype(object)
         return A.reshape(*np.shape(x)[:-1], self.matrix.rows)
 
-    def product(self, x: np.ndarray, scale: float | None = None) -> np.ndarray:
+    def product(self, x: np.ndarray, scale: float | None = None, *, rotated: bool = False) -> np.ndarray:
         """y as float32, see `product`."""
-        vectors = self._vectors(x)
+        vectors = self._vectors(x, rotated)
         matrix = self.matrix
         factor = _scale(matrix, scale)
         good = np.isfinite(vectors).all(axis=1)
@@ -132,7 +132,9 @@ def _chunks(matrix: PackedMatrix, group: int | None) -> Iterator[Prepared]:
         yield Prepared(matrix.row_slice(start, start + step), group)
 
 
-def exact(matrix: PackedMatrix | Prepared, x: np.ndarray, *, group: int | None = None) -> np.ndarray:
+def exact(
+    matrix: PackedMatrix | Prepared, x: np.ndarray, *, group: int | None = None, rotated: bool = False
+) -> np.ndarray:
     """The exact integers A_r = y_r / scale * 2**fraction_bits of the product.
 
     Parameters
@@ -143,6 +145,8 @@ def exact(matrix: PackedMatrix | Prepared, x: np.ndarray, *, group: int | None =
         float16 [..., cols], finite.
     group : int, optional
         As for `Prepared`, which has its own.
+    rotated : bool
+        x is rotated already, as the matrix is; otherwise that is done here, where the matrix is.
 
     Returns
     -------
@@ -155,13 +159,14 @@ def exact(matrix: PackedMatrix | Prepared, x: np.ndarray, *, group: int | None =
         x of the wrong length or dtype or not finite, weights that are not finite.
     """
     if isinstance(matrix, Prepared):
-        return matrix.exact(x)
-    return np.concatenate([part.exact(x) for part in _chunks(matrix, group)], axis=-1)
+        return matrix.exact(x, rotated=rotated)
+    return np.concatenate([part.exact(x, rotated=rotated) for part in _chunks(matrix, group)], axis=-1)
 
 
 def product(
-    matrix: PackedMatrix | Prepared, x: np.ndarray, scale: float | None = None, *, group: int | None = None
-) -> np.ndarray:
+    matrix: PackedMatrix | Prepared, x: np.ndarray, scale: float | None = None, *, group: int | None = None,
+    rotated: bool = False,
+) -> np.ndarray:  # fmt: skip
     """y = fl32(fl32(A * 2**-fraction_bits) * scale), bit for bit what the accelerator gives.
 
     Parameters
@@ -174,6 +179,8 @@ def product(
         Rounded to binary32; by default the tensor's own. Must be None where it has row scales.
     group : int, optional
         As for `Prepared`, which has its own.
+    rotated : bool
+        x is rotated already, as the matrix is; otherwise that is done here, where the matrix is.
 
     Returns
     -------
@@ -187,5 +194,5 @@ def product(
         x of the wrong length or dtype; weights, row scales or scale not finite.
     """
     if isinstance(matrix, Prepared):
-        return matrix.product(x, scale)
-    return np.concatenate([part.product(x, scale) for part in _chunks(matrix, group)], axis=-1)
+        return matrix.product(x, scale, rotated=rotated)
+    return np.concatenate([part.product(x, scale, rotated=rotated) for part in _chunks(matrix, group)], axis=-1)

@@ -27,7 +27,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def make_engine(engine: str):
-    """The function that finds the best paths: (table, targets, costs, threads) to symbols; all engines find the same."""
+    """The function that finds the best paths, (table, targets, costs, threads) to symbols; all find the same."""
     if engine not in ENGINES:
         raise SeedLMError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
     installed = find_spec("numba") is not None

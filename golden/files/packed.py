@@ -15,6 +15,7 @@ from seedlm.golden.codecs import Codec, codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import SOURCE_DTYPES, RawTensor, TensorFile, some_names, write_tensors
 from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.rotation import Rotation
 
 __all__ = [
     "FORMAT",
@@ -84,6 +85,7 @@ class TensorInfo:
     exp_bias: int
     dtype: str
     stack: tuple[int, ...] | None = None
+    rotation: Rotation | None = None
 
     @property
     def plain_shape(self) -> tuple[int, ...]:
@@ -161,7 +163,7 @@ class PackedFile:
 
         keys = {"shape", "codec", "exp_bias", "dtype"}
         require(
-            isinstance(entry, dict) and set(entry) == keys,
+            isinstance(entry, dict) and set(entry) - {"rotation"} == keys,
             f"metadata must have exactly {', '.join(sorted(keys))},"
             f" found {', '.join(sorted(entry)) if isinstance(entry, dict) else repr(entry)}",
         )
@@ -177,9 +179,12 @@ class PackedFile:
         require(isinstance(entry["codec"], str), f"codec must be a name, not {entry['codec']!r}")
         try:
             kind = codec(entry["codec"])
+            rotation = Rotation.from_metadata(entry["rotation"]) if "rotation" in entry else None
+            if rotation is not None:
+                rotation.check(shape[1])
         except SeedLMError as error:
             raise SeedLMError(f"{self.path}: tensor {name!r}: {error}") from error
-        return TensorInfo(kind, (shape[0], shape[1]), bias, entry["dtype"])
+        return TensorInfo(kind, (shape[0], shape[1]), bias, entry["dtype"], rotation)
 
     def _expect(self, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> None:
         expected = f"expected {dtype} {list(shape)}"
@@ -205,7 +210,9 @@ class PackedFile:
         rows, cols = info.shape
         stored = self.file.raw(info.codec.stored_name(name)).data.reshape(rows, info.codec.row_bytes(cols))
         scales = self.file.array(f"{name}.scales").astype(np.float32) if info.codec.row_scales else None
-        matrix = PackedMatrix(info.codec, info.shape, None, scales, info.exp_bias, info.dtype, stored=stored)
+        matrix = PackedMatrix(
+            info.codec, info.shape, None, scales, info.exp_bias, info.dtype, stored=stored, rotation=info.rotation
+        )
         if check:
             matrix.check(f"{self.path}: tensor {name!r}")
         return matrix
@@ -293,7 +300,7 @@ def write_packed(
     infos, stored = {}, {}
     for name, matrix in matrices.items():
         matrix.check(f"tensor {name!r}")
-        infos[name] = TensorInfo(matrix.codec, matrix.shape, int(matrix.exp_bias), matrix.dtype)
+        infos[name] = TensorInfo(matrix.codec, matrix.shape, int(matrix.exp_bias), matrix.dtype, matrix.rotation)
         stored[name] = stored_parts(infos[name], matrix.stored, matrix.scales)
     write_stored(path, infos, stored, other)
 
@@ -344,6 +351,8 @@ def write_stored(
             "exp_bias": info.exp_bias,
             "dtype": info.dtype,
         }
+        if info.rotation is not None:
+            entries[name]["rotation"] = info.rotation.metadata()
     for name, tensor in (other or {}).items():
         if name in entries:
             raise SeedLMError(f"{path}: two tensors would be called {name!r}")

@@ -20,8 +20,8 @@ class TrellisDecoder(WeightDecoder):
         N = +level[y]         where y_top = 1
         N = -level[~y]        where y_top = 0
 
-    and y or ~y is linear in the window too: the parity under (mask XOR mask_top), inverted. Levels are odd or 0, and the
-    negative of an odd number is its complement with bit 0 left as it is: the sign needs no adder.
+    and y or ~y is linear in the window too: the parity under (mask XOR mask_top), inverted. Levels are odd or 0, and
+    the negative of an odd number is its complement with bit 0 left as it is: the sign needs no adder.
 
     =======  ==========================================================================
     stage 1  the word, and the last L - k bits of the word before, or zeros

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
+from seedlm.golden.codecs import CODECS
 from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.packed import PackedFile, write_packed
+from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.product import Prepared, exact, product
 from seedlm.golden.rotation import Rotation, rotation_for
 from tests import oracle
 
@@ -76,3 +80,44 @@ def test_metadata_and_refusals():
             Rotation.from_metadata(entry)
     with pytest.raises(SeedLMError, match=r"^a rotation in blocks of 64 does not fit 96 columns$"):
         Rotation(64).vectors(np.zeros(96, np.float32))
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_rotated_matrix(name, tmp_path, rng):
+    """The file says it, the product turns the vector, decoding turns the weights back."""
+    kind = CODECS[name]
+    plain = PackedMatrix.random(kind, 5, 96, rng)
+    plain.dtype = "BF16"
+    rotation = rotation_for(96)
+    turned = PackedMatrix(kind, plain.shape, plain.words, plain.scales, dtype="BF16", rotation=rotation)
+    write_packed(tmp_path / "p", {"plain": plain, "turned": turned})
+    file = PackedFile(tmp_path / "p")
+    assert (file.tensors["plain"].rotation, file.tensors["turned"].rotation) == (None, rotation)
+    found = file.matrix("turned")
+    assert found.rotation == rotation
+    assert found.row_slice(1, 3).rotation == rotation
+    stored = plain.decode(np.float64)
+    back = rotation.weights(found.decode(np.float64))
+    assert np.abs(back - stored).max() < 1e-13 * np.abs(stored).max()
+    x = rng.standard_normal((2, 96)).astype(np.float16)
+    half = rotation.half(x)
+    for form in (found, Prepared(found)):
+        assert product(form, x).tobytes() == product(plain, half).tobytes()
+        assert product(form, half, rotated=True).tobytes() == product(plain, half).tobytes()
+        assert exact(form, x).tolist() == exact(plain, half).tolist()
+    x[1, 3] = np.inf
+    assert np.isnan(product(found, x)[1]).all()
+    assert np.isfinite(product(found, x)[0]).all()
+
+
+def test_a_file_whose_rotation_is_wrong(tmp_path, rng):
+    matrix = PackedMatrix.random(CODECS["int8"], 2, 96, rng)
+    matrix.rotation = Rotation(64)
+    with pytest.raises(SeedLMError, match=r"^tensor 'w': a rotation in blocks of 64 does not fit 96 columns$"):
+        write_packed(tmp_path / "p", {"w": matrix})
+    matrix.rotation = Rotation(32)
+    write_packed(tmp_path / "p", {"w": matrix})
+    data = (tmp_path / "p").read_bytes()
+    (tmp_path / "p").write_bytes(data.replace(b"hadamard", b"hadamerd"))
+    with pytest.raises(SeedLMError, match=r"tensor 'w': unknown rotation 'hadamerd': expected 'hadamard'$"):
+        PackedFile(tmp_path / "p")
