@@ -125,8 +125,4 @@ def encode_rows(
     scales : np.ndarray
         float32 [rows]; 0 for a row of zeros.
     """
-    if importance is not None:
-        importance = np.asarray(importance, dtype=np.float64)
-        if importance.shape != (w.shape[1],) or not (np.isfinite(importance) & (importance >= 0)).all():
-            raise SeedLMError(f"importance must be {w.shape[1]} finite non-negative numbers, one per column")
     return _Search(w, codec, importance, engine, threads).run()

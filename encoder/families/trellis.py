@@ -1,0 +1,29 @@
+"""The encoder of the family `trellis`: the best path for every row, see `seedlm.encoder.trellis`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from seedlm.encoder.families._base import Encoder
+from seedlm.encoder.trellis.rows import encode_rows
+from seedlm.golden.codecs import Codec
+
+__all__ = ["ENCODER"]
+
+
+class TrellisEncoder(Encoder):
+    """Paths of least cost for a few row scales."""
+
+    family: ClassVar[str] = "trellis"
+
+    def limit(self, codec: Codec, bias: int) -> float:
+        return np.inf
+
+    def encode(self, w, codec, method, *, bias=0, importance=None, engine="auto", threads=None):
+        importance = self.check_importance(importance, w.shape[1])
+        return encode_rows(w, codec, importance=importance, engine=engine, threads=threads)
+
+
+ENCODER = TrellisEncoder()
