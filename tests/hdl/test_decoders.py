@@ -18,6 +18,7 @@ from seedlm.hdl.decoders import DECODERS, weight_decoder
 from seedlm.hdl.decoders._base import MAX_LATENCY, WordPart
 from seedlm.hdl.decoders.float16 import Float16Decoder
 from seedlm.hdl.decoders.integer import IntegerDecoder
+from seedlm.hdl.decoders.trellis import TrellisDecoder
 from seedlm.hdl.delay import delay
 from seedlm.hdl.lane import Lane
 from tests.families import CODECS as FAMILY_CODECS
@@ -189,3 +190,41 @@ async def every_byte(dut):
 
 def test_integer():
     run_testbench(IntegerDecoder(codec=codec("int8")), __name__, name="integer_decoder", testcase="every_byte")
+
+
+# --- trellis ----------------------------------------------------------------------------------------
+@cocotb.test()
+async def paths(dut):
+    """Rows of words with gaps between them; what does not count leaves no trace."""
+    kind = codec(os.environ["SEEDLM_CODEC"])
+    generator, oracle = rng("paths"), family_tests(kind)
+    mask = (1 << kind.weight_bits) - 1
+    items = []
+    for length in [1, 2, 3, *(generator.randrange(1, 30) for _ in range(40))]:
+        words = [generator.getrandbits(kind.word_bits) for _ in range(length)]
+        symbols = [word >> kind.k * c & ((1 << kind.k) - 1) for word in words for c in range(kind.columns)]
+        weights = [n & mask for n, _ in oracle.terms(kind, symbols)]
+        for step, word in enumerate(words):
+            while generator.random() < 0.3:
+                noise = {"word": generator.getrandbits(kind.word_bits), "valid": 0, "first": generator.getrandbits(1)}
+                items.append((noise, {}))
+            part = weights[kind.columns * step : kind.columns * (step + 1)]
+            packed = sum(n << kind.weight_bits * c for c, n in enumerate(part))
+            items.append(({"word": word, "valid": 1, "first": int(step == 0)}, {"weights": packed}))
+    await check(dut, TrellisDecoder.latency, items)
+
+
+@pytest.mark.parametrize("name", ["trellis4", "trellis3", "trellis2"])
+def test_trellis(name):
+    run_testbench(
+        TrellisDecoder(codec=codec(name)), __name__, name=f"{name}_decoder", testcase="paths",
+        env={"SEEDLM_CODEC": name},
+    )  # fmt: skip
+
+
+def test_every_level_is_reached():
+    """The testbench's rows are long enough: of 4,096 windows most come up, so all levels do."""
+    for name in ("trellis4", "trellis3", "trellis2"):
+        kind = codec(name)
+        symbols = np.random.default_rng(0).integers(0, 1 << kind.k, (1, 5000), dtype=np.uint8)
+        assert set(kind.integers(symbols, 5000)[0].ravel().tolist()) == set(kind.definition.all_levels)
