@@ -105,7 +105,7 @@ def _images(config: Config, matrix: PackedMatrix, x: np.ndarray, scale: float | 
     images = {"weights": weight_image(config, matrix)}
     if config.row_scales:
         images["scales"] = scale_image(config, matrix.scales)
-    images["activations"] = activation_image(config, x)
+    images["activations"] = activation_image(config, x if matrix.rotation is None else matrix.rotation.half(x))
     # Results are compared: what the last beat holds behind the last row is not defined.
     images["results"] = y.astype("<f4", copy=False).view(np.uint8)
     return images

@@ -88,7 +88,7 @@ def survey(plan: Plan, exp_bias: int | str = "auto", advance: Advance | None = N
         task.bias, content = prepare(task.tensor, task.codec, exp_bias, task.label, advance)
         weighted = None if task.importance is None else hashlib.blake2b(task.importance.tobytes()).hexdigest()
         what = (task.shard, task.name, task.tensor.dtype, task.shape, task.codec.name, task.encoder, content, task.bias)
-        digest.update(repr((*what, weighted)).encode())
+        digest.update(repr((*what, weighted, task.rotation)).encode())
     return digest.hexdigest()
 
 
@@ -107,7 +107,7 @@ def _unit(piece: Piece, code: str) -> Unit:
     task = piece.task
     rows = task.tensor.rows(piece.start, piece.stop)
     rows = RawTensor(rows.dtype, rows.shape, np.array(rows.data, subok=False))  # read now, not mapped
-    return Unit(rows, task.codec, task.encoder, task.bias, task.importance, code=code)
+    return Unit(rows, task.codec, task.encoder, task.bias, task.importance, task.rotation, code=code)
 
 
 def encode(pieces: list[Piece], work: Workspace, *, jobs: int | None = None, cluster: bool = False,

@@ -12,6 +12,7 @@ from seedlm.encoder.families._base import BIAS_LIMIT
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.rotation import Rotation
 
 __all__ = ["compress_matrix", "largest_weight", "relative_error", "settle", "slices"]
 
@@ -88,7 +89,7 @@ def slices(codec: Codec, shape: tuple[int, int], weighted: bool = False) -> Iter
 
 def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_bias: int | str = "auto", *,
                     importance: np.ndarray | None = None, engine: str = "auto", threads: int | None = None,
-                    dtype: str = "F32", name: str = "matrix",
+                    dtype: str = "F32", name: str = "matrix", rotation: Rotation | None = None,
                     progress: Progress | None = None) -> PackedMatrix:  # fmt: skip
     """Compress a weight matrix.
 
@@ -107,6 +108,8 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
         See `Encoder.encode`; they do not change the result.
     dtype, name : str
         The source's dtype, kept in the result, and its name, for messages.
+    rotation : Rotation or None
+        What the rows are multiplied with before they are coded.
     progress : callable or None
         Called with (words done, words in all).
 
@@ -123,12 +126,13 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
     parts = []
     for start, stop in slices(codec, w.shape, importance is not None):
         options = {"bias": bias, "importance": importance, "engine": engine, "threads": threads}
-        parts.append(family.encode(w[start:stop], codec, encoder, **options))
+        rows = w[start:stop] if rotation is None else rotation.weights(w[start:stop])
+        parts.append(family.encode(rows, codec, encoder, **options))
         if progress:
             progress(stop * codec.blocks(w.shape[1]), len(w) * codec.blocks(w.shape[1]))
     words, scales = zip(*parts, strict=True)
     scales = np.concatenate(scales) if codec.row_scales else None
-    return PackedMatrix(codec, w.shape, np.concatenate(words), scales, bias, dtype)
+    return PackedMatrix(codec, w.shape, np.concatenate(words), scales, bias, dtype, rotation=rotation)
 
 
 def relative_error(w: np.ndarray, packed: PackedMatrix) -> float:

@@ -122,7 +122,7 @@ def _maker(task: Task, options: Options, file: PackedFile | None) -> Callable[[]
     if file:
         # checked when written; the checksum says it is the same
         return lambda: file.matrix(task.name, check=False)
-    given = {"exp_bias": options.exp_bias, "dtype": task.tensor.dtype, "name": task.label}
+    given = {"exp_bias": options.exp_bias, "dtype": task.tensor.dtype, "name": task.label, "rotation": task.rotation}
     return lambda: compress_matrix(task.tensor.array(), task.codec, task.encoder, **given)
 
 
@@ -166,7 +166,7 @@ def _key(plan: Plan, options: Options) -> str:
         content = hashlib.sha256()
         for start in range(0, len(task.tensor.data), CHUNK):
             content.update(task.tensor.data[start : start + CHUNK])
-        parts += [task.name, task.codec.name, task.tensor.dtype, task.shape, content.hexdigest()]
+        parts += [task.name, task.codec.name, task.tensor.dtype, task.shape, task.rotation, content.hexdigest()]
     return digest(*parts)
 
 

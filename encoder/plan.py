@@ -16,6 +16,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import TensorInfo, stored_layout
 from seedlm.golden.files.sources import Source, matches
 from seedlm.golden.files.tensors import RawTensor, TensorFile, can_write
+from seedlm.golden.rotation import Rotation, rotation_for
 
 __all__ = ["Options", "Piece", "Plan", "Task", "make_plan", "plan_tensors"]
 
@@ -43,6 +44,8 @@ class Options:
         b, or ``auto``.
     importance : Path or None
         File with a vector [columns] for each tensor that has one.
+    rotate : bool or None
+        Rotate the rows, where the columns allow it. None: as the codec is used to (`Codec.rotates`).
     """
 
     codec: Codec = CODECS[DEFAULT_CODEC]
@@ -52,6 +55,7 @@ class Options:
     exclude: tuple[str, ...] = ()
     exp_bias: int | str = "auto"
     importance: Path | None = None
+    rotate: bool | None = None
 
     def asked(self, name: str) -> Codec | None:
         """The codec that was chosen for a tensor of this name by a pattern, None if none was."""
@@ -80,6 +84,8 @@ class Task:
     encoder : str
     importance : np.ndarray or None
         float64 [cols].
+    rotation : Rotation or None
+        Of the rows, before they are coded.
     bias : int
         The exponent bias, once `seedlm.encoder.job.survey` has seen the weights.
     """
@@ -93,6 +99,7 @@ class Task:
     codec: Codec
     encoder: str
     importance: np.ndarray | None = None
+    rotation: Rotation | None = None
     bias: int = 0
 
     @property
@@ -118,7 +125,7 @@ class Task:
 
     @property
     def info(self) -> TensorInfo:
-        return TensorInfo(self.codec, self.shape, self.bias, self.tensor.dtype, self.stack)
+        return TensorInfo(self.codec, self.shape, self.bias, self.tensor.dtype, self.stack, self.rotation)
 
     @property
     def pieces(self) -> list[Piece]:
@@ -157,6 +164,13 @@ class Plan:
     @property
     def pieces(self) -> list[Piece]:
         return [piece for task in self.tasks for piece in task.pieces]
+
+    def unrotated(self, options: Options) -> list[str]:
+        """Tensors that would be rotated if a power of two that is large enough divided their columns."""
+        return [
+            task.name for task in self.tasks
+            if task.rotation is None and (task.codec.rotates if options.rotate is None else options.rotate)
+        ]  # fmt: skip
 
     @property
     def weights(self) -> int:
@@ -227,7 +241,10 @@ def _task(number: int, shard: str, name: str, label: str, tensor: RawTensor, opt
     stack = tensor.shape if len(tensor.shape) == 3 else None
     if stack:
         tensor = RawTensor(tensor.dtype, (stack[0] * stack[1], stack[2]), tensor.data)
-    return Task(number, shard, name, label, tensor, stack, options.codec_of(name), options.encoder)
+    kind = options.codec_of(name)
+    rotate = kind.rotates if options.rotate is None else options.rotate
+    rotation = rotation_for(tensor.shape[1]) if rotate else None
+    return Task(number, shard, name, label, tensor, stack, kind, options.encoder, rotation=rotation)
 
 
 def _check_patterns(options: Options, names: Iterable[str], where: object) -> None:

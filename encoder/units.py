@@ -21,6 +21,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.cache import source_digest
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.rotation import Rotation
 
 __all__ = ["Encoded", "Unit", "code_digest", "encode_unit", "prepare"]
 
@@ -41,6 +42,8 @@ class Unit:
         The tensor's exponent bias; 0 where the codec has none.
     importance : np.ndarray or None
         float64 [cols], see `Encoder.encode`.
+    rotation : Rotation or None
+        What the rows are multiplied with before they are coded.
     engine, threads
         See `Encoder.encode`.
     code : str
@@ -52,6 +55,7 @@ class Unit:
     encoder: str
     bias: int = 0
     importance: np.ndarray | None = None
+    rotation: Rotation | None = None
     engine: str = "auto"
     threads: int | None = None
     code: str = ""
@@ -88,10 +92,11 @@ def encode_unit(unit: Unit) -> Encoded:
     if unit.code and unit.code != code_digest():
         raise SeedLMError("a worker has another version of the encoder: install the same on all")
     w, codec = unit.rows.array(), unit.codec
+    rows = w if unit.rotation is None else unit.rotation.weights(w)
     words, scales = encoder_of(codec).encode(
-        w, codec, unit.encoder, bias=unit.bias, importance=unit.importance, engine=unit.engine, threads=unit.threads
+        rows, codec, unit.encoder, bias=unit.bias, importance=unit.importance, engine=unit.engine, threads=unit.threads
     )
-    packed = PackedMatrix(codec, w.shape, words, scales, unit.bias)
+    packed = PackedMatrix(codec, w.shape, words, scales, unit.bias, rotation=unit.rotation)
     packed.check("encoder")  # a mistake of the encoder would else be found by the reader of the file
     err = norm = 0.0
     step = max(1, SCAN // w.shape[1])

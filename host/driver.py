@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from seedlm.golden.activations import check_vector
 from seedlm.golden.build import Config
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.images import activation_image, parse_results, scale_image, weight_image
 from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.rotation import Rotation
 from seedlm.hdl.registers import COUNTERS, ErrorCode, counter_registers, register
 from seedlm.host.identity import check_identity
 from seedlm.host.regions import Allocator, ProductRegions, region_sizes
@@ -52,6 +54,7 @@ class Matrix:
     """A weight matrix in the accelerator's memory.
 
     `scale` is a product's scale where none is given, `scales` the address of the row scales (None: the codec has none).
+    `rotation` is that of the rows (None: none): vectors are turned before they are stored.
     """
 
     rows: int
@@ -59,6 +62,7 @@ class Matrix:
     address: int
     scale: np.float32
     scales: int | None
+    rotation: Rotation | None = None
 
 
 @dataclass(frozen=True)
@@ -299,13 +303,14 @@ class Accelerator:
             Another codec than the build's, too large for the build or the memory.
         """
         self._check_size(matrix.rows, matrix.cols)
-        return self.load_image(
+        loaded = self.load_image(
             matrix.rows,
             matrix.cols,
             weight_image(self.config, matrix),
             scales=matrix.scales,
             scale=matrix.scale if matrix.scales is None else None,
         )
+        return replace(loaded, rotation=matrix.rotation)
 
     def load_image(
         self, rows: int, cols: int, image: np.ndarray, *, scales: np.ndarray | None = None, scale: float | None = None
@@ -334,17 +339,20 @@ class Accelerator:
             scale=np.float32(1) if scale is None else np.float32(scale),
         )
 
-    def load_activations(self, x: np.ndarray) -> Vector:
-        """Put a float16 vector [cols] into the memory.
+    def load_activations(self, x: np.ndarray, rotation: Rotation | None = None) -> Vector:
+        """Put a float16 vector [cols] into the memory, turned for matrices with that rotation.
 
         Raises
         ------
         SeedLMError
             Not a float16 vector, or too long for the build or the memory.
         """
-        image = activation_image(self.config, x)
+        image = self._activations(x, rotation)
         self._check_size(1, x.size)
         return Vector(cols=x.size, address=self._store(image))
+
+    def _activations(self, x: np.ndarray, rotation: Rotation | None) -> np.ndarray:
+        return activation_image(self.config, x if rotation is None else rotation.half(check_vector(x)))
 
     # --- products --------------------------------------------------------------------------------
 
@@ -627,12 +635,10 @@ class Accelerator:
 
     def _prepare(self, matrix: Matrix, x: np.ndarray | Vector, scale: float | None = None) -> tuple:
         """A job of `products`, checked: the matrix, the vector or its image, the scale."""
-        if not isinstance(x, Vector):
-            image, cols = activation_image(self.config, x), np.size(x)
-        else:
-            image, cols = x, x.cols
+        cols = x.cols if isinstance(x, Vector) else np.size(x)
         if cols != matrix.cols:
             raise SeedLMError(f"the matrix has {matrix.cols} columns, x has {cols} elements")
+        image = x if isinstance(x, Vector) else self._activations(x, matrix.rotation)
         if matrix.scales is not None and scale is not None:
             raise SeedLMError(f"codec {self.config.codec} has row scales: a product has no scale, not {scale}")
         with np.errstate(over="ignore", under="ignore"):

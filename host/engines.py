@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import Prepared, product
+from seedlm.golden.rotation import Rotation
 from seedlm.hdl.registers import ErrorCode
 from seedlm.host.driver import Accelerator, Matrix
 from seedlm.host.traffic import Counted
@@ -39,10 +40,12 @@ class Activations:
 
     clipped: int = 0
 
-    def half(self, x: np.ndarray) -> np.ndarray:
-        """`x`, float32, as float16."""
+    def half(self, x: np.ndarray, rotation: Rotation | None = None) -> np.ndarray:
+        """`x`, float32, as float16; turned first if the matrices are."""
         if not np.isfinite(x).all():
             raise SeedLMError("an activation is NaN or infinite: the model's weights or its computation overflow FP32")
+        if rotation is not None:
+            x = rotation.vectors(x)
         beyond = np.abs(x) > LARGEST_HALF
         if beyond.any():
             self.clipped += int(np.count_nonzero(beyond))
@@ -89,14 +92,17 @@ class ReferenceEngine:
         self._matrix = matrix
         self._keep = weights * PREPARED_BYTES <= MEMORY
         self._ready: dict[str, Prepared | PackedMatrix] = {}
+        self._rotations: dict[str, Rotation | None] = {}
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
-        half = self.activations.half(x)
         for name in names:
             if name not in self._ready:
                 matrix = self._matrix(name)
                 self._ready[name] = Prepared(matrix) if self._keep else matrix
-        return [product(self._ready[name], half) for name in names]
+                self._rotations[name] = matrix.rotation
+        # One rotation of the vectors for all matrices that share it.
+        halves = {r: self.activations.half(x, r) for r in dict.fromkeys(self._rotations[name] for name in names)}
+        return [product(self._ready[name], halves[self._rotations[name]], rotated=True) for name in names]
 
 
 class ApproximateEngine:
@@ -176,10 +182,13 @@ class AcceleratorEngine:
         self.activations = Activations()
         self.accelerators = [accelerators] if isinstance(accelerators, Accelerator) else list(accelerators)
         self._loaded: dict[str, tuple[Accelerator, Matrix]] = {}
+        self._rotations: dict[str, Rotation | None] = {}
         for name in matrices:
             matrix = matrices[name]
             accelerator = self._accelerator(matrix.codec)
-            self._loaded[name] = accelerator, accelerator.load_matrix(matrix)
+            # The vectors are turned here, once for all matrices that share a rotation.
+            self._loaded[name] = accelerator, replace(accelerator.load_matrix(matrix), rotation=None)
+            self._rotations[name] = matrix.rotation
             if progress:
                 progress(matrix.rows * matrix.cols)
         for accelerator in self.accelerators:
@@ -191,12 +200,14 @@ class AcceleratorEngine:
         return (fitting or self.accelerators)[0]
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
-        half = self.activations.half(x)
         found: dict[str, np.ndarray] = {}
-        for accelerator in self.accelerators:
-            some = [name for name in dict.fromkeys(names) if self._loaded[name][0] is accelerator]
-            if some:
-                found |= self._run(accelerator, some, half)
+        for rotation in dict.fromkeys(self._rotations[name] for name in names):
+            half = self.activations.half(x, rotation)
+            some = [name for name in dict.fromkeys(names) if self._rotations[name] == rotation]
+            for accelerator in self.accelerators:
+                here = [name for name in some if self._loaded[name][0] is accelerator]
+                if here:
+                    found |= self._run(accelerator, here, half)
         return [found[name] for name in names]
 
     def _run(self, accelerator: Accelerator, names: list[str], half: np.ndarray) -> dict[str, np.ndarray]:

@@ -92,6 +92,11 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
         help="how seeds are searched, over all of them: optimal finds the best of all words (default), paper is"
         " Algorithm 3",
     )  # fmt: skip
+    parser.add_argument(
+        "--rotate", action=argparse.BooleanOptionalAction, default=None,
+        help="multiply rows with random signs and a Hadamard matrix before they are coded, so that no outlier is"
+        " clipped; no stored bit, products turn their vector (default: for trellis codecs)",
+    )  # fmt: skip
 
 
 def add_set_argument(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +115,7 @@ def compress_options(args: argparse.Namespace, codec: Codec | None = None) -> Op
     from seedlm.encoder.plan import Options
 
     given = {"codec": codec or args.codec, "encoder": args.encoder}
-    given |= {name: getattr(args, name, None) for name in ("exp_bias", "importance")}
+    given |= {name: getattr(args, name, None) for name in ("exp_bias", "importance", "rotate")}
     patterns = {name: tuple(getattr(args, name, ())) for name in ("include", "exclude")}
     return Options(chosen=tuple(args.set), **patterns, **{k: v for k, v in given.items() if v is not None})
 
@@ -120,8 +125,9 @@ def matrices_of(checkpoint: Checkpoint, args: argparse.Namespace, console: Conso
     """The compressed matrices of a model, as the options of `add_codec_arguments` say; of a packed model its own."""
     from seedlm.encoder.packed_model import open_packed
 
-    if checkpoint.packed and (args.codec or args.set or args.encoder):
-        raise SeedLMError(f"{args.model}: is compressed already: --codec, --set and --encoder have no meaning for it")
+    if checkpoint.packed and (args.codec or args.set or args.encoder or getattr(args, "rotate", None) is not None):
+        raise SeedLMError(f"{args.model}: is compressed already: --codec, --set, --encoder and --rotate have no"
+                          " meaning for it")  # fmt: skip
     return open_packed(
         checkpoint.linear, str(checkpoint.folder), options or compress_options(args), progress=console.progress,
         say=console.hint, warn=console.warn,

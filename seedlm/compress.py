@@ -17,6 +17,7 @@ from seedlm.arguments import (
 )
 from seedlm.console import Console, by, human_bytes, human_time
 from seedlm.golden.errors import SeedLMError
+from seedlm.golden.rotation import LEAST_BLOCK
 
 if TYPE_CHECKING:
     from seedlm.encoder.job import Result
@@ -132,6 +133,7 @@ def _compress(args: argparse.Namespace, console: Console, options: Options, sour
         "output": str(args.output),
         **what,
         "copied": list(what["copied"]),
+        "unrotated": plan.unrotated(options),
         **_outcome(results),
         "input_bytes": source.bytes,
         "output_bytes": _size(args.output, source),
@@ -190,6 +192,7 @@ def _outcome(results: list[Result]) -> dict:
                 "rel_error": r.rel_error,
                 "bits_per_weight": r.task.stored_bits / r.task.weights,
                 "exp_bias": r.task.bias,
+                "rotation": r.task.rotation and r.task.rotation.block,
                 "shard": r.task.shard,
             }
             for r in results
@@ -225,6 +228,8 @@ def _print(report: dict, console: Console) -> None:
         f" {human_time(report['seconds'])}, {report['blocks_per_second']:,} blocks/s{resumed}"
     )
     _print_kept(report, console)
+    for name in report["unrotated"]:
+        console.print(f"not rotated: {name}: no power of two of {LEAST_BLOCK} or more divides its columns")
     for warning in report["warnings"]:
         console.print(f"warning: {warning}")
 

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 "codec": info.codec.name,
                 "shape": list(info.plain_shape),
                 "exp_bias": info.exp_bias,
+                "rotation": info.rotation and info.rotation.block,
                 "dtype": info.dtype,
                 "words": matrix.words.size,
                 "zero_words": int((matrix.words == 0).sum()),
@@ -67,12 +68,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         }
     )
     console.table(
-        ("<tensor", "<codec", "shape", "bits/weight", "exp. bias", "<source"),
+        ("<tensor", "<codec", "shape", "bits/weight", "exp. bias", "rotation", "<source"),
         [
-            (name, t["codec"], by(t["shape"]), f"{t['bits_per_weight']:.3f}", str(t["exp_bias"]), t["dtype"])
+            (name, t["codec"], by(t["shape"]), f"{t['bits_per_weight']:.3f}", str(t["exp_bias"]),
+             str(t["rotation"] or "-"), t["dtype"])
             for name, t in tensors.items()
         ],
-    )
+    )  # fmt: skip
     if other:
         console.print()
         console.table(

@@ -192,7 +192,7 @@ def run_matrix(
     """
     with device.scratch():
         loaded = device.load_matrix(matrix)
-        regions = device.place(loaded, device.load_activations(x).address)
+        regions = device.place(loaded, device.load_activations(x, loaded.rotation).address)
         job = Job(regions, loaded.scale if scale is None else scale)
         measurement = run(device, [job], together=False)
         data = device.simulation.mem_read(regions.results, 4 * matrix.rows)

@@ -9,8 +9,8 @@ All sums of a step are relative to that of state 0, which the costs of the next 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from seedlm.encoder.seed.compiled import compiled
 from seedlm.encoder.trellis.vectors import (
     LANES,
     add,
@@ -30,7 +30,7 @@ __all__ = ["paths"]
 NEVER = 1 << 30
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def paths(targets, weights, shift, k, window, levels, outputs, symbols, decisions):
     """The best paths of 16 rows.
 

@@ -184,7 +184,7 @@ class PackedFile:
                 rotation.check(shape[1])
         except SeedLMError as error:
             raise SeedLMError(f"{self.path}: tensor {name!r}: {error}") from error
-        return TensorInfo(kind, (shape[0], shape[1]), bias, entry["dtype"], rotation)
+        return TensorInfo(kind, (shape[0], shape[1]), bias, entry["dtype"], rotation=rotation)
 
     def _expect(self, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> None:
         expected = f"expected {dtype} {list(shape)}"
@@ -300,7 +300,8 @@ def write_packed(
     infos, stored = {}, {}
     for name, matrix in matrices.items():
         matrix.check(f"tensor {name!r}")
-        infos[name] = TensorInfo(matrix.codec, matrix.shape, int(matrix.exp_bias), matrix.dtype, matrix.rotation)
+        bias, rotation = int(matrix.exp_bias), matrix.rotation
+        infos[name] = TensorInfo(matrix.codec, matrix.shape, bias, matrix.dtype, rotation=rotation)
         stored[name] = stored_parts(infos[name], matrix.stored, matrix.scales)
     write_stored(path, infos, stored, other)
 
