@@ -14,6 +14,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import PackedFile
 from seedlm.golden.files.sources import open_source
 from seedlm.golden.files.tensors import RawTensor, write_tensors
+from seedlm.golden.rotation import rotation_for
 from tests.encoder.cases import EVERY
 
 QUICK, ROWS = codec("c8p3k8b4"), codec("c8p4k8b0r")
@@ -207,8 +208,10 @@ def test_files_hold_what_the_encoder_makes(write_model, tmp_path, name):
     file = PackedFile(tmp_path / "out")
     assert file.other == ["v"]
     for name in ("a", "b"):
-        expected = compress_matrix(source.shards["in"].array(name), kind, dtype="F16")
+        rotation = rotation_for(40 if name == "a" else 16) if kind.rotates else None
+        expected = compress_matrix(source.shards["in"].array(name), kind, dtype="F16", rotation=rotation)
         found = file.matrix(name)
+        assert found.rotation == rotation == results[name].task.rotation
         assert np.array_equal(found.stored, expected.stored)
         assert (found.scales is None) == (expected.scales is None)
         assert found.scales is None or np.array_equal(found.scales, expected.scales)
