@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seedlm.golden.codecs import CODECS, DEFAULT_CODEC, Codec, codec  # noqa: F401
+from seedlm.golden.codecs import CODECS, DEFAULT_CODEC, Codec
 from seedlm.golden.codecs._base import require, signed_bits
 
-__all__ = ["ACTIVATION_EXPONENT_MAX", "MANTISSA_BITS", "Config", "clog2", "signed_bits"]
+__all__ = ["ACTIVATION_EXPONENT_MAX", "MANTISSA_BITS", "Config", "clog2"]
 
 MANTISSA_BITS = 18  # an activation's mantissa: the B operand of a DSP48E1
 ACTIVATION_EXPONENT_MAX = 29  # E_g + 14 lies in 0..29

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from seedlm.golden.activations import groups
-from seedlm.golden.build import Codec
+from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.golden.matrix import PackedMatrix

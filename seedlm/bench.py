@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from seedlm.arguments import CODEC_HELP, codec_argument
 from seedlm.console import Console, Progress, complain
-from seedlm.golden.build import CODECS, Codec, Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS, Codec, codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.sim.memories import MEMORIES, memory_help
 from seedlm.sim.report import COMPARED, add_speedups, check_targets, markdown, shape_name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seedlm.cli import guarded, parser
 from seedlm.console import Console
-from seedlm.golden.build import CODECS, DEFAULT_CODEC
+from seedlm.golden.codecs import CODECS, DEFAULT_CODEC
 
 TOP = Path(__file__).resolve().parent.parent
 MODEL_DIR = Path("models/tiny-python")

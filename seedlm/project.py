@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from seedlm.arguments import CODEC_HELP, add_memory_argument, codec_argument
 from seedlm.console import Console, human_bytes
-from seedlm.golden.build import CODECS, Codec
+from seedlm.golden.codecs import CODECS, Codec
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:

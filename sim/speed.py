@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.sim.accelerator import Accelerator
 from seedlm.sim.benchmark import measure
 

@@ -11,7 +11,8 @@ import pytest
 
 from seedlm.build.bringup import write_images
 from seedlm.cli import main
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import write_packed
 from seedlm.golden.images import parse_results, words_from_image

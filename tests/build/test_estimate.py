@@ -7,7 +7,8 @@ import pytest
 from seedlm.build import baselines, synthesis
 from seedlm.build.baselines import NAMES, TOLERANCE, differences, load
 from seedlm.build.estimate import CANNOT_KNOW, estimate
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from tests.seedlm.conftest import Ran
 

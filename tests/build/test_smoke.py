@@ -13,7 +13,8 @@ import pytest
 from seedlm.build.bringup import write_images
 from seedlm.build.rewrite import modules
 from seedlm.build.verilog import TOP, accelerator_verilog
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.hdl.registers import register
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from tests.seedlm.conftest import Ran
 
 # Small, so that a conversion takes seconds.

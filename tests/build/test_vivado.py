@@ -22,7 +22,8 @@ import pytest
 
 from seedlm.build import vivado
 from seedlm.cli import main
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from tests.seedlm.conftest import command, environment
 

@@ -9,7 +9,7 @@ import pytest
 from seedlm.encoder.seed.engines import make_engine
 from seedlm.encoder.seed.exhaustive import ExhaustiveSearch
 from seedlm.encoder.seed.problem import Problem
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.codecs.seed import pack, unpack, weights_int
 from seedlm.golden.lfsr import step, v_matrix
 from tests.encoder.cases import literal_quantise, mixed_blocks, mixed_problem

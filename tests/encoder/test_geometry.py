@@ -3,7 +3,7 @@ import pytest
 
 from seedlm.encoder.seed.geometry import centred, fit, orthonormal, project
 from seedlm.encoder.seed.quantise import quantise
-from seedlm.golden.build import CODECS, codec
+from seedlm.golden.codecs import CODECS, codec
 from seedlm.golden.lfsr import v_matrices
 from tests.encoder.cases import literal_quantise
 

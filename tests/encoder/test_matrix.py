@@ -4,7 +4,7 @@ import pytest
 from seedlm.encoder import compress_matrix, encode_blocks, relative_error
 from seedlm.encoder.families.seed import exponent_bias
 from seedlm.encoder.seed.rows import RowSearch, encode_rows
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from tests.encoder.cases import EVERY

@@ -5,7 +5,7 @@ import pytest
 
 from seedlm.encoder.seed.geometry import centred, orthonormal, ranks
 from seedlm.encoder.seed.structure import LIMIT, SLACK, WARM, build, cycle, deviation, rounding, vectors_at
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.lfsr import step
 
 PRESETS = ["seedlm4", "seedlm3", "seedlm4r", "seedlm3r"]

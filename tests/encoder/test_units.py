@@ -11,7 +11,7 @@ from seedlm.encoder import compress_matrix
 from seedlm.encoder.matrix import slices
 from seedlm.encoder.pool import LIVES, encode_here, encode_in_processes
 from seedlm.encoder.units import Unit, encode_unit, prepare
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import RawTensor
 from tests.encoder.cases import EVERY

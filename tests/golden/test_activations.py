@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from seedlm.golden.activations import finite, groups
-from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, CODECS, MANTISSA_BITS, codec
+from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS
+from seedlm.golden.codecs import CODECS, codec
 from seedlm.golden.errors import SeedLMError
 from tests import oracle
 from tests.golden.corners import corner_vectors, random_halves

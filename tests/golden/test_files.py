@@ -8,8 +8,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from seedlm.golden.build import CODECS as PRESETS
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import CODECS as PRESETS
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path
 from seedlm.golden.files.npy import load_npy, save_npy

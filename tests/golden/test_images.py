@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from seedlm.golden.build import CODECS as PRESETS
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS as PRESETS
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.images import (
     activation_image,

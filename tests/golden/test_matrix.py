@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from seedlm.golden.build import CODECS as PRESETS
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import CODECS as PRESETS
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from tests import oracle

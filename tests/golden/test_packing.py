@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seedlm.golden.build import CODECS, codec
+from seedlm.golden.codecs import CODECS, codec
 from seedlm.golden.codecs.seed import CHUNK, pack, unpack, weights_int
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.packing import from_bytes, to_bytes

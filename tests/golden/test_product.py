@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from seedlm.golden import product as product_module
-from seedlm.golden.build import CODECS as PRESETS
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import CODECS as PRESETS
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import Prepared, exact, product

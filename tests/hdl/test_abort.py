@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.images import activation_image, scale_image, weight_image
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product

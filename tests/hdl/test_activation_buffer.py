@@ -9,7 +9,8 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from seedlm.golden import activations
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.images import activation_image
 from seedlm.hdl.activation_buffer import ActivationBuffer
 from tests.golden.corners import corner_vectors

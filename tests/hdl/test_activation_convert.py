@@ -10,7 +10,8 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from seedlm.golden.activations import groups
-from seedlm.golden.build import MANTISSA_BITS, Config, codec
+from seedlm.golden.build import MANTISSA_BITS, Config
+from seedlm.golden.codecs import codec
 from seedlm.hdl.activation_convert import ActivationConverter
 from tests.testbench.runner import run_testbench
 from tests.testbench.streams import Sink, Source, Stalls, cycles, rng, start

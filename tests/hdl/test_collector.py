@@ -10,7 +10,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from cocotb.triggers import RisingEdge
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.hdl.collector import Collector, tag_layout
 from seedlm.hdl.delay import delay
 from seedlm.hdl.layouts import beat_layout, rounding_layout, valid_only

@@ -9,7 +9,8 @@ from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
 
 import seedlm.hdl.counters
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.hdl import layouts
 from seedlm.hdl.control import Control
 from seedlm.hdl.registers import (

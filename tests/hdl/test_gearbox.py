@@ -8,7 +8,8 @@ import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.hdl.gearbox import Gearbox
 from seedlm.hdl.slicer import schedule
 from tests.testbench.runner import run_testbench

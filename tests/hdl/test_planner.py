@@ -6,7 +6,8 @@ import os
 import cocotb
 import pytest
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.hdl import layouts
 from seedlm.hdl.planner import Planner
 from seedlm.hdl.registers import ErrorCode

@@ -9,7 +9,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.codecs.seed import pack, weights_int
 from seedlm.golden.lfsr import states
 from seedlm.hdl.delay import delay

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from seedlm.golden.build import CODECS, Config, codec
-from seedlm.golden.codecs import FAMILIES
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS, FAMILIES, codec
 from seedlm.hdl import layouts, registers
 from seedlm.hdl.registers import (
     CATEGORIES,

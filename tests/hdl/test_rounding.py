@@ -8,7 +8,8 @@ import cocotb
 import numpy as np
 import pytest
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.fp32 import QUIET_NAN, fl32_from_int, fl32_mul
 from seedlm.hdl.collector import tag_layout
 from seedlm.hdl.rounding import Fp32Rounding

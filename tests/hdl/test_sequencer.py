@@ -8,7 +8,8 @@ import pytest
 from amaranth.hdl import Shape
 from cocotb.triggers import ReadOnly, RisingEdge
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.hdl.activation_buffer import address_bits
 from seedlm.hdl.layouts import sequence_job_layout
 from seedlm.hdl.registers import ErrorCode

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import write_packed
 from seedlm.golden.files.sources import open_source

@@ -13,7 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seedlm.golden.build import Config, codec
-from seedlm.golden.codecs import CODECS
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS, codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.hdl.registers import COUNTERS, ErrorCode

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product

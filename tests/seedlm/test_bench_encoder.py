@@ -6,7 +6,7 @@ import pytest
 
 from seedlm.bench_encoder import measure
 from seedlm.console import Console
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 
 ENGINES = {"numpy", "numba"} if find_spec("numba") else {"numpy"}

@@ -16,7 +16,7 @@ from seedlm.console import warn
 from seedlm.encoder.packed_model import FILE, open_packed
 from seedlm.encoder.plan import Options
 from seedlm.generate import Generated, generate
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.files.packed import PackedFile, stored_layout
 from seedlm.golden.files.sources import open_packed_source
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from seedlm.encoder import compress_matrix
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.files.packed import PackedFile, write_packed
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
 from tests.seedlm.conftest import QUICK, SEED, command, environment

@@ -12,7 +12,8 @@ import pytest
 
 import seedlm.project as project
 from seedlm.console import Console
-from seedlm.golden.build import CODECS, Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS, codec
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.hdl.registers import COUNTERS
 from seedlm.host.models import model_config

@@ -10,7 +10,8 @@ import pytest
 
 import seedlm.simulate
 from seedlm.cli import main
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.files.packed import write_packed
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product

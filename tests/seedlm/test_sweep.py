@@ -8,7 +8,7 @@ import pytest
 
 from seedlm.encoder import compress_matrix, relative_error
 from seedlm.encoder.block_float import block_float
-from seedlm.golden.build import codec
+from seedlm.golden.codecs import codec
 from seedlm.golden.files.tensors import TensorFile
 from seedlm.sweep import designs, mark_frontier
 

@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
 from seedlm.hdl.registers import ErrorCode

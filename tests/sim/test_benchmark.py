@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import seedlm.sim.benchmark
-from seedlm.golden.build import Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import codec
 from seedlm.golden.images import weight_image
 from seedlm.hdl.registers import CATEGORIES
 from seedlm.sim.accelerator import Accelerator

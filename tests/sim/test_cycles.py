@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seedlm.golden.build import CODECS, Config, codec
+from seedlm.golden.build import Config
+from seedlm.golden.codecs import CODECS, codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.host.regions import Allocator, ProductRegions, region_sizes
 from seedlm.sim.accelerator import Accelerator
