@@ -2,10 +2,13 @@
 
 Package map:
 
+- `plan`, `job`: whole models: what is compressed with which codec; survey, encode, write
+- `packed_model`: a model compressed once, for those that want one to run
 - `families`: one encoder per codec family, found by itself
 - `matrix`: whole matrices; checks, slices of rows
 - `units`, `pool`, `cluster`: slices of rows as units of work, here, in processes, on a Dask cluster
 - `workspace`: where finished units wait
+- `engines`: names of the engines, whether the compiled one is meant, processors
 - `seed`: the engines of the family `seed`
   - `geometry`: the matrices A(s), their orthonormal bases, least squares
   - `quantise`: exponent and coefficients from a least-squares solution
@@ -16,12 +19,14 @@ Package map:
   - `structure`, `vectors`, `kernels`, `numba_engine`: the exact search compiled, where numba is installed
   - `engines`: the engines behind one function
   - `rows`: rows of a matrix, importance, the search for row scales
+- `trellis`: the engines of the family `trellis`: `problem` (integer costs), `numpy_engine` (the reference),
+  `vectors`, `kernels`, `numba_engine` (compiled), `rows` (scales), `train` (searches and checks tables)
 - `block_float`: block floating point, a yardstick
 """
 
+from seedlm.encoder.engines import ENGINES
 from seedlm.encoder.families import METHODS
 from seedlm.encoder.matrix import compress_matrix, relative_error
-from seedlm.encoder.seed.engines import ENGINES
 from seedlm.encoder.seed.rows import encode_blocks, encode_rows
 
 __all__ = ["ENGINES", "METHODS", "compress_matrix", "encode_blocks", "encode_rows", "relative_error"]

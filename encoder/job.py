@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from seedlm.encoder.engines import cores
 from seedlm.encoder.matrix import largest_weight, settle
 from seedlm.encoder.plan import Piece, Plan, Task
-from seedlm.encoder.pool import Work, cores, encode_here, encode_in_processes
+from seedlm.encoder.pool import Work, encode_here, encode_in_processes
 from seedlm.encoder.units import Encoded, Unit, code_digest, encode_unit, prepare
 from seedlm.encoder.workspace import Workspace
 from seedlm.golden.errors import SeedLMError

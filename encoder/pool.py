@@ -20,17 +20,12 @@ from typing import Any
 from seedlm.encoder.units import Encoded, Unit, encode_unit
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["Work", "cores", "encode_here", "encode_in_processes"]
+__all__ = ["Work", "encode_here", "encode_in_processes"]
 
 # A name for a unit, and the function that makes it: weights are read when their turn comes.
 Work = tuple[Any, Callable[[], Unit]]
 
 LIVES = 3  # workers that may die over one unit
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def encode_here(work: Iterable[Work], threads: int | None = None) -> Iterator[tuple[Any, Encoded]]:

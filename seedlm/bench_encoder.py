@@ -122,7 +122,7 @@ def measure(codec: Codec, blocks: int, rounds: int, jobs: int | None, console: C
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.encoder.pool import cores
+    from seedlm.encoder.engines import cores
 
     codecs = args.codec or [CODECS["seedlm4"], CODECS["seedlm3"]]
     for codec in codecs:

@@ -242,9 +242,9 @@ def _print_kept(report: dict, console: Console) -> None:
 # --- plan ------------------------------------------------------------------------------------------
 def _plan(args: argparse.Namespace, console: Console, options: Options) -> int:
     """Say what would be done."""
+    from seedlm.encoder.engines import cores
     from seedlm.encoder.job import seconds_per_block
     from seedlm.encoder.plan import make_plan
-    from seedlm.encoder.pool import cores
     from seedlm.golden.files.sources import open_source
 
     source = open_source(args.input)

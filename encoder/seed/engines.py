@@ -5,15 +5,11 @@ All engines find the same words, bit for bit; they differ in speed and in what m
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
+from seedlm.encoder.engines import is_compiled
 from seedlm.encoder.seed.numpy_engine import NumpyEngine
 from seedlm.encoder.seed.problem import Problem
-from seedlm.golden.errors import SeedLMError
 
-__all__ = ["ENGINES", "make_engine"]
-
-ENGINES = ("auto", "numba", "numpy")
+__all__ = ["make_engine"]
 
 
 def make_engine(problem: Problem, engine: str = "auto", threads: int | None = None):
@@ -33,12 +29,7 @@ def make_engine(problem: Problem, engine: str = "auto", threads: int | None = No
     object
         With ``run(problem, best=None) -> Best`` for problems of the same codec and importance.
     """
-    if engine not in ENGINES:
-        raise SeedLMError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
-    installed = find_spec("numba") is not None
-    if engine == "numba" and not installed:
-        raise SeedLMError("engine numba needs the package numba, which is not installed")
-    if engine == "numpy" or not installed:
+    if not is_compiled(engine):
         return NumpyEngine(problem)
     from seedlm.encoder.seed.numba_engine import NumbaEngine  # compiles or loads its kernels: only where used
 

@@ -11,27 +11,22 @@ nor their timing can be seen in the result.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from seedlm.encoder.engines import cores
 from seedlm.encoder.seed.geometry import ranks
 from seedlm.encoder.seed.kernels import projectors, search
 from seedlm.encoder.seed.problem import Best, Problem
 from seedlm.encoder.seed.structure import RANKS, SLACK, build, cycle
 from seedlm.encoder.seed.vectors import LANES
 
-__all__ = ["NumbaEngine", "cores"]
+__all__ = ["NumbaEngine"]
 
 UNIT = 512  # blocks per call of the compiled search
 LEARN = 64  # blocks from which the first threshold is learnt
 UNIT_ROUNDOFF = 2.0**-24
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class NumbaEngine:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from seedlm.encoder.seed.numba_engine import cores
+from seedlm.encoder.engines import cores
 from seedlm.encoder.trellis.kernels import paths
 from seedlm.encoder.trellis.problem import Costs, scaled_levels
 from seedlm.encoder.trellis.vectors import LANES

@@ -5,16 +5,13 @@ The rows are independent of each other: a slice of rows is the unit of work, wit
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 
-from seedlm.encoder.seed.engines import ENGINES
+from seedlm.encoder.engines import is_compiled
 from seedlm.encoder.seed.rows import squares
 from seedlm.encoder.trellis import numpy_engine
 from seedlm.encoder.trellis.problem import Costs, column_weights, targets
 from seedlm.golden.codecs.trellis import TrellisCodec
-from seedlm.golden.errors import SeedLMError
 
 __all__ = ["encode_rows", "make_engine"]
 
@@ -28,12 +25,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 def make_engine(engine: str):
     """The function that finds the best paths, (table, targets, costs, threads) to symbols; all find the same."""
-    if engine not in ENGINES:
-        raise SeedLMError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
-    installed = find_spec("numba") is not None
-    if engine == "numba" and not installed:
-        raise SeedLMError("engine numba needs the package numba, which is not installed")
-    if engine == "numpy" or not installed:
+    if not is_compiled(engine):
         return lambda table, target, costs, threads: numpy_engine.best_paths(table, target, costs)
     from seedlm.encoder.trellis import numba_engine  # compiles or loads its kernels: only where used
 
