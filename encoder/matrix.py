@@ -116,8 +116,10 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
     Raises
     ------
     SeedLMError
-        Weights that are not finite or too large for the codec; unknown options.
+        Weights that are not finite or too large for the codec; unknown options; an importance of rotated columns.
     """
+    if importance is not None and rotation is not None:
+        raise SeedLMError(f"{name}: an importance is of columns, which a rotation mixes: expected one of the two")
     if w.ndim != 2 or w.size == 0:
         raise SeedLMError(f"{name}: expected a matrix, not an array of shape {list(w.shape)}")
     family = encoder_of(codec)

@@ -45,7 +45,8 @@ class Options:
     importance : Path or None
         File with a vector [columns] for each tensor that has one.
     rotate : bool or None
-        Rotate the rows, where the columns allow it. None: as the codec is used to (`Codec.rotates`).
+        Rotate the rows, where the columns allow it. None: as the codec is used to (`Codec.rotates`), but no tensor with
+        an importance, which is of columns that a rotation would mix.
     """
 
     codec: Codec = CODECS[DEFAULT_CODEC]
@@ -64,6 +65,10 @@ class Options:
     def codec_of(self, name: str) -> Codec:
         """The codec of a tensor of this name."""
         return self.asked(name) or self.codec
+
+    def wants_rotation(self, codec: Codec, weighted: bool) -> bool:
+        """Whether rows are rotated if their columns allow it; `weighted`: with an importance."""
+        return codec.rotates and not weighted if self.rotate is None else self.rotate
 
 
 @dataclass(eq=False)
@@ -169,7 +174,7 @@ class Plan:
         """Tensors that would be rotated if a power of two that is large enough divided their columns."""
         return [
             task.name for task in self.tasks
-            if task.rotation is None and (task.codec.rotates if options.rotate is None else options.rotate)
+            if task.rotation is None and options.wants_rotation(task.codec, task.importance is not None)
         ]  # fmt: skip
 
     @property
@@ -209,8 +214,7 @@ def make_plan(source: Source, options: Options) -> Plan:
     plan = Plan([], kept)
     for shard, name, tensor in chosen:
         label = f"{source.label(shard)}: tensor {name!r}"
-        task = _task(len(plan.tasks), shard, name, label, tensor, options)
-        task.importance = importance.get(name)
+        task = _task(len(plan.tasks), shard, name, label, tensor, options, importance.get(name))
         if task.stored_bits > 8 * tensor.data.nbytes:
             before, after = (bits / task.weights for bits in (8 * tensor.data.nbytes, task.stored_bits))
             kept[name] = f"would grow from {before:g} to {after:.4g} bits per weight in codec {task.codec}"
@@ -237,14 +241,15 @@ def plan_tensors(tensors: dict[str, RawTensor], options: Options, shard: str, wh
     return Plan(tasks)
 
 
-def _task(number: int, shard: str, name: str, label: str, tensor: RawTensor, options: Options) -> Task:
+def _task(number: int, shard: str, name: str, label: str, tensor: RawTensor, options: Options,
+          importance: np.ndarray | None = None) -> Task:  # fmt: skip
     stack = tensor.shape if len(tensor.shape) == 3 else None
     if stack:
         tensor = RawTensor(tensor.dtype, (stack[0] * stack[1], stack[2]), tensor.data)
     kind = options.codec_of(name)
-    rotate = kind.rotates if options.rotate is None else options.rotate
+    rotate = options.wants_rotation(kind, importance is not None)
     rotation = rotation_for(tensor.shape[1]) if rotate else None
-    return Task(number, shard, name, label, tensor, stack, kind, options.encoder, rotation=rotation)
+    return Task(number, shard, name, label, tensor, stack, kind, options.encoder, importance, rotation)
 
 
 def _check_patterns(options: Options, names: Iterable[str], where: object) -> None:
@@ -288,6 +293,8 @@ def _importance(source: Source, options: Options) -> dict[str, np.ndarray]:
     path = options.importance
     if path is None:
         return {}
+    if options.rotate:
+        raise SeedLMError(f"{path}: an importance is of columns, which --rotate mixes: expected one of the two options")
     file = TensorFile(path)
     matrices = {name: tensor.shape for _, name, tensor in source.tensors() if len(tensor.shape) in (2, 3)}
     out = {}

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--importance", metavar="FILE", type=Path,
         help="safetensors file with a vector [columns] for each tensor that has one, under the tensor's name:"
-        " how much the squared error of a column counts",
+        " how much the squared error of a column counts; such a tensor is not rotated",
     )  # fmt: skip
     parser.add_argument(
         "--jobs", metavar="N", type=positive, help="processors to use (default: all); does not change the result"

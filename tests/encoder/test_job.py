@@ -1,5 +1,7 @@
 """Compressing a model step by step: the plan, what it refuses, the units, the files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,19 @@ def test_importance_needs_a_codec_that_knows_it(write_model, tmp_path):
     assert [t.importance is not None for t in make_plan(source, options).tasks] == [False, True]
     with pytest.raises(SeedLMError, match="'b': codec fp16 rounds every weight"):
         make_plan(source, Options(codec=codec("fp16"), importance=tmp_path / "i"))
+
+
+def test_importance_is_of_columns_that_are_not_rotated(write_model, tmp_path):
+    source = write_model({"a": (4, 16), "b": (4, 16)})
+    write_tensors(tmp_path / "i", {"b": RawTensor.from_array(np.ones(16))})
+    options = Options(codec=codec("trellis4"), importance=tmp_path / "i")
+    plan = make_plan(source, options)
+    assert [task.rotation for task in plan.tasks] == [rotation_for(16), None]
+    assert plan.unrotated(options) == []
+    with pytest.raises(SeedLMError, match="an importance is of columns, which --rotate mixes"):
+        make_plan(source, replace(options, rotate=True))
+    with pytest.raises(SeedLMError, match="an importance is of columns, which a rotation mixes"):
+        compress_matrix(np.ones((1, 16)), codec("trellis4"), importance=np.ones(16), rotation=rotation_for(16))
 
 
 # --- survey ----------------------------------------------------------------------------------------
