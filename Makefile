@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # The generated Verilog must not depend on the order of sets.
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup venv tools demo litedram test test-slow test-model test-all lint format lock clean distclean
+.PHONY: help setup venv tools demo litedram test test-slow test-seeds test-model test-all lint format lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,11 @@ test: venv tools lint ## everything that is fast
 
 test-slow: venv tools ## only what is slow
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q -m slow $(PYTEST_ARGS)
+
+SEEDS ?= 5
+test-seeds: venv tools ## the RTL tests, SEEDS times with a seed drawn anew
+	@for n in $$(seq $(SEEDS)); do \
+	  COCOTB_RANDOM_SEED=random $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q -m 'not slow' tests/hdl $(PYTEST_ARGS) || exit 1; done
 
 test-model: venv tools ## the bundled model writes 32 tokens on the RTL and on the reference: equal bits
 	@$(BIN)/python -m pytest -q -m slow tests/seedlm/test_generate.py $(PYTEST_ARGS)

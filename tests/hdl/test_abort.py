@@ -448,18 +448,21 @@ async def memory_reset_alone(dut):
     await system.start(stall=0.1)
     generator = rng("forgets")
     down = 0
-    for _ in range(12):
+    for n in range(12):
         for _ in range(2):
             await system.submit(system.product()[0])
-        await cycles(system.clk, generator.randrange(100, 1000))
-        for _ in range(generator.choice([0, 600])):  # the next write burst, if there is one
-            if dut.m_axi_wvalid.value == 1:
-                break
-            await RisingEdge(system.clk)
+        if n % 2:  # at a random moment of a write burst
+            await until(system.clk, lambda: dut.m_axi_wvalid.value == 1, 5000, "a write burst")
+            await cycles(system.clk, generator.randrange(3))
+        else:
+            await cycles(system.clk, generator.randrange(100, 1000))
+        for channel in system.switches:
+            system.turn(channel, True)
+        await cycles(system.clk, 2)  # what was under way has arrived
         writing = not system.writes.quiet
-        if writing:
+        if not writing:
             for channel in system.switches:
-                system.turn(channel, True)
+                system.turn(channel, False)
         system.forget()
         await cycles(system.clk, 500)
         await system.abort()

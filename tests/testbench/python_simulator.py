@@ -10,12 +10,13 @@ A test drives and checks in one coroutine that gets the simulation's context::
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amaranth.sim import Simulator
+
+from tests.testbench.runner import run_seed
 
 __all__ = ["seeded", "simulate"]
 
@@ -23,9 +24,9 @@ __all__ = ["seeded", "simulate"]
 def seeded(name: str) -> random.Random:
     """A generator that depends on `name` and on the run's seed, which is printed.
 
-    The seed is ``COCOTB_RANDOM_SEED`` of the environment, as for `run_testbench`, else a random one.
+    The seed is `run_seed`, as for `run_testbench`.
     """
-    seed = os.environ.get("COCOTB_RANDOM_SEED") or str(random.randrange(1 << 31))
+    seed = run_seed()
     print(f"{name}: rerun with COCOTB_RANDOM_SEED={seed}")
     return random.Random(f"{seed}/{name}")
 

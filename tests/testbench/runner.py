@@ -26,7 +26,7 @@ from pathlib import Path
 from seedlm.golden.files.cache import cache_folder
 from seedlm.sim import verilator
 
-__all__ = ["TestbenchError", "build_testbench", "run_testbench"]
+__all__ = ["TestbenchError", "build_testbench", "run_seed", "run_testbench"]
 
 MAIN = "cocotb_main.cpp"
 
@@ -35,6 +35,15 @@ class TestbenchError(AssertionError):
     """At least one cocotb test failed, or the simulation ended abnormally. The message ends with the log's end."""
 
     __test__ = False
+
+
+def run_seed() -> str:
+    """The seed of this run: ``COCOTB_RANDOM_SEED`` of the environment, a number or ``random``, else always the same.
+
+    A test that was green yesterday then fails for a change, not for a number drawn; `make test-seeds` draws.
+    """
+    seed = os.environ.get("COCOTB_RANDOM_SEED", "1")
+    return str(random.randrange(1 << 31)) if seed == "random" else seed
 
 
 def run_testbench(
@@ -70,8 +79,7 @@ def run_testbench(
     env : mapping, optional
         Environment variables for the tests, the way to hand them a configuration.
     seed : int, optional
-        Seed of Python's `random` in the tests and of `tests.testbench.streams.rng`. Without it, ``COCOTB_RANDOM_SEED``
-        of the environment, else a random one; always printed.
+        Seed of Python's `random` in the tests and of `tests.testbench.streams.rng`, else `run_seed`; always printed.
     waves : bool
         Write ``dump.vcd`` (also with WAVES=1 in the environment); where it is, is printed.
     optimise : str
@@ -205,7 +213,8 @@ def _environment(
     variables.pop("PYTEST_CURRENT_TEST", None)
     if seed is not None:
         variables["COCOTB_RANDOM_SEED"] = str(seed)
-    variables.setdefault("COCOTB_RANDOM_SEED", str(random.randrange(1 << 31)))
+    else:
+        variables["COCOTB_RANDOM_SEED"] = run_seed()
     if testcase is not None:
         names = [testcase] if isinstance(testcase, str) else list(testcase)
         variables["COCOTB_TEST_FILTER"] = r"(^|\.)(" + "|".join(map(re.escape, names)) + ")$"
