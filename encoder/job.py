@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from seedlm.encoder.engines import cores
+from seedlm.encoder.loss import Loss
 from seedlm.encoder.matrix import largest_weight, settle
 from seedlm.encoder.plan import Piece, Plan, Task
 from seedlm.encoder.pool import Work, encode_here, encode_in_processes
@@ -30,6 +31,7 @@ __all__ = ["Result", "encode", "seconds_per_block", "survey", "unfinished", "wri
 # Fewer blocks than this are done before the processes of a pool have started.
 WORTH_PROCESSES = 1 << 17
 POOR = 0.9  # relative error above which a tensor is of little use
+CLIPPED = 0.01  # share of the energy in weights beyond a codec's range that is worth a warning
 
 Advance = Callable[[int], None]
 
@@ -41,26 +43,30 @@ class Result:
     Parameters
     ----------
     task : Task
-    err, norm : float
-        Squared error, and squares of the weights.
+    loss : Loss
     """
 
     task: Task
-    err: float
-    norm: float
+    loss: Loss
 
     @property
-    def rel_error(self) -> float:
-        """Relative Frobenius error; 0 for a matrix of zeros that is kept exactly."""
-        return (self.err / self.norm) ** 0.5 if self.norm else float(self.err > 0)
+    def warnings(self) -> list[str]:
+        """What the user should know, a line each."""
+        loss, what = self.loss, f"{self.task.label}: codec {self.task.codec}"
+        out = []
+        if loss.relative > POOR:
+            out.append(f"{what} keeps little of its weights (relative error {loss.relative:.2f}): they are too small"
+                       " for it, or a few are too large")  # fmt: skip
+        if loss.spoilt:
+            out.append(f"{what}: outliers spoil {loss.spoilt:,} of {loss.rows:,} rows: beside them the weights have a"
+                       f" relative error of up to {loss.worst:.2f}{self._cure}")  # fmt: skip
+        if loss.beyond_share > CLIPPED:
+            out.append(f"{what} clips weights with {loss.beyond_share:.1%} of the energy{self._cure}")
+        return out
 
     @property
-    def warning(self) -> str:
-        """What the user should know, in one line; empty if there is nothing."""
-        if self.rel_error <= POOR:
-            return ""
-        return (f"{self.task.label}: codec {self.task.codec} keeps little of its weights (relative error"
-                f" {self.rel_error:.2f}): they are too small for it, or a few are too large")  # fmt: skip
+    def _cure(self) -> str:
+        return "" if self.task.rotation else " (--rotate spreads outliers over their rows)"
 
 
 def survey(plan: Plan, exp_bias: int | str = "auto", advance: Advance | None = None) -> str:
@@ -190,7 +196,7 @@ def write_file(path: Path, tasks: list[Task], work: Workspace, other: dict[str, 
         data = work.joined(f"{task.number:06d}", [unit.data for unit in units])
         scales = np.concatenate([unit.scales for unit in units]) if task.codec.row_scales else None
         infos[task.name], stored[task.name] = task.info, stored_parts(task.info, data, scales)
-        results.append(Result(task, sum(unit.err for unit in units), sum(unit.norm for unit in units)))
+        results.append(Result(task, sum((unit.loss for unit in units), Loss())))
     write_stored(path, infos, stored, other, metadata)
     work.clear_joined()
     return results

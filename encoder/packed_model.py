@@ -144,8 +144,8 @@ def _cached_file(plan: Plan, options: Options, where: str, progress: Progress, s
             with progress(f"compressing to {names}", blocks, "{:,.0f} blocks".format) as advance:
                 encode(todo, work, advance=advance)
             for result in write_file(folder / FILE, plan.tasks, work):
-                if result.warning:
-                    warn(result.warning)
+                for warning in result.warnings:
+                    warn(warning)
             work.remove()
         (folder / CHECKSUM).write_text(_checksum(folder / FILE) + "\n")
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from seedlm.encoder.families import encoder_of
+from seedlm.encoder.loss import Loss
 from seedlm.encoder.matrix import largest_weight, settle
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
@@ -71,14 +72,12 @@ class Encoded:
         uint8 [n, row_bytes], the words as they are stored.
     scales : np.ndarray or None
         float32 [n] with row scales.
-    err, norm : float
-        Squared error and squares of the weights, summed over the rows.
+    loss : Loss
     """
 
     data: np.ndarray
     scales: np.ndarray | None
-    err: float
-    norm: float
+    loss: Loss
 
 
 def encode_unit(unit: Unit) -> Encoded:
@@ -96,16 +95,15 @@ def encode_unit(unit: Unit) -> Encoded:
     words, scales = encoder_of(codec).encode(
         rows, codec, unit.encoder, bias=unit.bias, importance=unit.importance, engine=unit.engine, threads=unit.threads
     )
-    packed = PackedMatrix(codec, w.shape, words, scales, unit.bias, rotation=unit.rotation)
+    packed = PackedMatrix(codec, w.shape, words, scales, unit.bias)
     packed.check("encoder")  # a mistake of the encoder would else be found by the reader of the file
-    err = norm = 0.0
-    step = max(1, SCAN // w.shape[1])
+    loss, step = Loss(), max(1, SCAN // w.shape[1])
     for start in range(0, len(w), step):
-        x = w[start : start + step].astype(np.float64)
-        rest = x - packed.row_slice(start, start + len(x)).decode(np.float64)
-        err += float(np.square(rest).sum())
-        norm += float(np.square(x).sum())
-    return Encoded(packed.stored, packed.scales, err, norm)
+        # Of the rows as they were coded: rotations change no sum of squares, and ranges are of coded rows.
+        x = rows[start : start + step].astype(np.float64)
+        part = packed.row_slice(start, start + len(x))
+        loss += Loss.of(x, part.decode(np.float64), codec, unit.encoder, part.scales, unit.bias)
+    return Encoded(packed.stored, packed.scales, loss)
 
 
 class _Rows:

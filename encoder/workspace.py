@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from seedlm.encoder.loss import Loss
 from seedlm.encoder.units import Encoded
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
@@ -112,7 +113,7 @@ class Workspace:
         parts = {"data": RawTensor.from_array(unit.data)}
         if unit.scales is not None:
             parts["scales"] = RawTensor.from_array(unit.scales)
-        metadata = {"err": unit.err.hex(), "norm": unit.norm.hex(), "crc": str(_crc(parts))}
+        metadata = unit.loss.to_text() | {"crc": str(_crc(parts))}
         try:
             write_tensors(self._unit(tensor, start), parts, metadata)
         except SeedLMError as error:
@@ -129,7 +130,7 @@ class Workspace:
             found = file.array("scales").astype(np.float32) if scales else None
             good = data.shape == shape and (found is None or found.shape == shape[:1])
             good = good and file.metadata["crc"] == str(_crc(file.tensors))
-            unit = Encoded(data, found, *(float.fromhex(file.metadata[k]) for k in ("err", "norm")))
+            unit = Encoded(data, found, Loss.from_text(file.metadata))
         except (SeedLMError, KeyError, ValueError):
             good = False
         if not good:

@@ -94,6 +94,12 @@ class PackedMatrix:
             self.codec, shape, words, scales, self.exp_bias, self.dtype, stored=stored, rotation=self.rotation
         )
 
+    @property
+    def coded(self) -> PackedMatrix:
+        """The matrix that is stored: of a rotated one W D H, sharing the words."""
+        return PackedMatrix(self.codec, self.shape, self._words, self.scales, self.exp_bias, self.dtype,
+                            stored=self._stored)  # fmt: skip
+
     def decode(self, dtype: type = np.float32) -> np.ndarray:
         """The weights [rows, cols], computed in float64, rotated back, and rounded to `dtype`."""
         out = np.empty(self.shape, dtype=dtype)

@@ -114,25 +114,28 @@ class ApproximateEngine:
     Parameters
     ----------
     weights : callable
-        Gives the decoded matrix of a name, float32; asked once for each.
+        Gives the decoded matrix of a name, float32, rotated if it is stored so; asked once for each.
     codec : callable
         Gives the codec of a name, by which activations are grouped. None: FP16 without groups.
+    rotation : callable
+        Gives the rotation of a name, or None.
     """
 
-    def __init__(self, weights: Callable[[str], np.ndarray], codec: Callable[[str], Codec | None]):
+    def __init__(self, weights: Callable[[str], np.ndarray], codec: Callable[[str], Codec | None],
+                 rotation: Callable[[str], Rotation | None] = lambda name: None):  # fmt: skip
         self.activations = Activations()
-        self._weights, self._codec = weights, codec
+        self._weights, self._codec, self._rotation = weights, codec, rotation
         self._ready: dict[str, np.ndarray] = {}
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
-        half = self.activations.half(x)
-        codecs = {name: self._codec(name) for name in names}
-        sizes = {name: None if codec is None else codec.group for name, codec in codecs.items()}
-        grouped = {size: self._grouped(half, size) for size in set(sizes.values())}
+        codecs = [self._codec(name) for name in names]
+        kinds = [(self._rotation(name), codec and codec.group) for name, codec in zip(names, codecs, strict=True)]
+        halves = {rotation: self.activations.half(x, rotation) for rotation in dict(kinds)}
+        grouped = {kind: self._grouped(halves[kind[0]], kind[1]) for kind in set(kinds)}
         for name in names:
             if name not in self._ready:
                 self._ready[name] = self._weights(name)
-        return [grouped[sizes[name]] @ self._ready[name].T for name in names]
+        return [grouped[kind] @ self._ready[name].T for name, kind in zip(names, kinds, strict=True)]
 
     @staticmethod
     def _grouped(half: np.ndarray, size: int | None) -> np.ndarray:

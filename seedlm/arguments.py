@@ -29,6 +29,7 @@ __all__ = [
     "add_build_arguments",
     "add_codec_arguments",
     "add_memory_argument",
+    "add_rotate_argument",
     "add_set_argument",
     "build_config",
     "codec_argument",
@@ -92,10 +93,15 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
         help="how seeds are searched, over all of them: optimal finds the best of all words (default), paper is"
         " Algorithm 3",
     )  # fmt: skip
+    add_rotate_argument(parser)
+
+
+def add_rotate_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether rows are rotated."""
     parser.add_argument(
         "--rotate", action=argparse.BooleanOptionalAction, default=None,
         help="multiply rows with random signs and a Hadamard matrix before they are coded, so that no outlier is"
-        " clipped; no stored bit, products turn their vector (default: for trellis codecs)",
+        " clipped; no stored bit, products turn their vector (default: for codecs with one scale per row)",
     )  # fmt: skip
 
 

@@ -31,7 +31,9 @@ DESCRIPTION = """\
 Compress every 2-D floating tensor (F16, BF16, F32) of IN into OUT, and every 3-D one as a stack of
 matrices; all other tensors are copied as they are, and so are the routers of mixtures of experts and
 matrices that would grow. Each block of weights becomes the word that reproduces it best.
-Ends with each tensor's relative error (Frobenius) and stored bits per weight.
+Ends with each tensor's relative error (Frobenius), the share of its energy in weights beyond the
+codec's range, and stored bits per weight; warns of tensors whose outliers are clipped or cost the
+other weights of their rows dearly.
 
 IN is a safetensors file, the index of a sharded one, or a Hugging Face folder with either. OUT is a
 packed file, or for an index or a folder a folder of packed files under the same names.
@@ -183,13 +185,17 @@ def _what(options: Options, source: Source, plan: Plan) -> dict:
 
 def _outcome(results: list[Result]) -> dict:
     """What became of each tensor, and of all of them."""
-    error, energy = sum(r.err for r in results), sum(r.norm for r in results)
+    from seedlm.encoder.loss import Loss
+
+    total = sum((r.loss for r in results), Loss())
     return {
         "tensors": {
             r.task.name: {
                 "codec": r.task.codec.name,
                 "shape": list(r.task.info.plain_shape),
-                "rel_error": r.rel_error,
+                "rel_error": r.loss.relative,
+                "beyond_range": r.loss.beyond_share,
+                "spoilt_rows": r.loss.spoilt,
                 "bits_per_weight": r.task.stored_bits / r.task.weights,
                 "exp_bias": r.task.bias,
                 "rotation": r.task.rotation and r.task.rotation.block,
@@ -197,8 +203,9 @@ def _outcome(results: list[Result]) -> dict:
             }
             for r in results
         },
-        "rel_error": (error / energy) ** 0.5 if energy else 0.0,
-        "warnings": [r.warning for r in results if r.warning],
+        "rel_error": total.relative,
+        "beyond_range": total.beyond_share,
+        "warnings": [warning for r in results for warning in r.warnings],
     }
 
 
@@ -208,10 +215,11 @@ def _size(output: Path, source: Source) -> int:
 
 def _print(report: dict, console: Console) -> None:
     rows = [
-        (name, by(t["shape"]), t["codec"], f"{t['rel_error']:.4f}", f"{t['bits_per_weight']:.3f}", str(t["exp_bias"]))
+        (name, by(t["shape"]), t["codec"], f"{t['rel_error']:.4f}", f"{t['beyond_range']:.3%}",
+         f"{t['bits_per_weight']:.3f}", str(t["exp_bias"]))
         for name, t in report["tensors"].items()
-    ]
-    console.table(("<tensor", "shape", "<codec", "rel. error", "bits/weight", "exp. bias"), rows)
+    ]  # fmt: skip
+    console.table(("<tensor", "shape", "<codec", "rel. error", "beyond range", "bits/weight", "exp. bias"), rows)
     console.print()
     console.print(
         f"{report['output']}: {len(rows)} tensors, {report['weights']:,} weights in codec"

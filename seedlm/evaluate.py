@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seedlm.arguments import (
     CODEC_HELP,
+    add_rotate_argument,
     add_set_argument,
     codec_argument,
     encoder_argument,
@@ -26,6 +27,7 @@ from seedlm.golden.errors import SeedLMError
 if TYPE_CHECKING:
     import numpy as np
 
+    from seedlm.golden.rotation import Rotation
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.models import Engine
 
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only these; may be given several times (default: all)",
     )  # fmt: skip
     add_set_argument(parser)
+    add_rotate_argument(parser)
     parser.add_argument(
         "--exact", action="store_true",
         help="multiply with the exact reference; otherwise the same weights and activations, summed in FP32",
@@ -140,17 +143,20 @@ def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args
     from seedlm.host.engines import ApproximateEngine, ReferenceEngine
 
     errors, bits, packed = Errors(), 0.0, None
-    decoded: dict[str, np.ndarray] = {}
+    decoded: dict[str, np.ndarray] = {}  # as they are multiplied: rotated ones with rotated vectors
+    rotations: dict[str, Rotation | None] = {}
     if variant.codec or checkpoint.packed:
         chosen = () if variant.codec is CODECS[BASELINE] else tuple(args.set)
         given = {"codec": variant.codec, "encoder": variant.encoder}
-        options = Options(chosen=chosen, **{key: value for key, value in given.items() if value})
+        given = {key: value for key, value in given.items() if value}
+        options = Options(chosen=chosen, rotate=args.rotate, **given)
         packed = matrices_of(checkpoint, args, console, options)
     for name, tensor in originals.items():
         w = tensor.array()
         if packed is not None:
             matrix = packed[name]
-            found = matrix.decode()
+            found, rotations[name] = matrix.coded.decode(), matrix.rotation
+            w = w if matrix.rotation is None else matrix.rotation.weights(w)  # which changes no sum of squares
             bits += matrix.stored_bits
         else:
             found = block_float(w, BLOCK_BITS, BLOCK_GROUP).astype("f4")
@@ -161,7 +167,8 @@ def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args
     if packed is not None and args.exact:
         engine: Engine = ReferenceEngine(packed.__getitem__, weights)
     else:
-        engine = ApproximateEngine(decoded.__getitem__, packed.codec_of.get if packed else lambda name: None)
+        engine = ApproximateEngine(decoded.__getitem__, packed.codec_of.get if packed else lambda name: None,
+                                   rotations.get)  # fmt: skip
     return engine, {"bits_per_weight": bits / weights, "rel_error": errors.relative}
 
 

@@ -73,8 +73,6 @@ class Codec(ABC):
         One binary32 scale per row instead of one per product.
     has_exp_bias : bool
         The tensor has an exponent bias b: all weights have the factor 2**b, which goes into the product's scale.
-    rotates : bool
-        Rows are rotated before they are coded unless something else is asked for (`seedlm.golden.rotation`).
     fraction_bits : int
         Binary places of the exact product A_r: y = A_r * 2**-fraction_bits * factor.
     """
@@ -85,7 +83,6 @@ class Codec(ABC):
     family_number: ClassVar[int]
     row_scales: bool = True
     has_exp_bias: ClassVar[bool] = False
-    rotates: ClassVar[bool] = False
     fraction_bits: ClassVar[int]
 
     # --- the family -----------------------------------------------------------------------------------
@@ -175,6 +172,18 @@ class Codec(ABC):
     def acc_fraction_bits(self) -> int:
         """Binary places of the sums in hardware, which need not have the zeros that no word can fill."""
         return self.fraction_bits
+
+    @property
+    def rotates(self) -> bool:
+        """Rows are rotated before they are coded (`seedlm.golden.rotation`) unless something else is asked for.
+
+        A row with one scale suffers from its outliers, which a rotation spreads.
+        """
+        return self.row_scales
+
+    def largest(self, exp_bias: int = 0) -> float:
+        """The largest magnitude of a weight, where its row's scale is 1."""
+        return float(self.weight_max)
 
     def default_scale(self, exp_bias: int = 0) -> np.float32:
         """The binary32 by which a product is multiplied where nothing else is said."""

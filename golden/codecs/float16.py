@@ -59,6 +59,9 @@ class Float16Codec(Codec):
         """z + 24; the field 31 never comes from a checked file, and is one more exponent so that nothing overflows."""
         return 30
 
+    def largest(self, exp_bias: int = 0) -> float:
+        return 65504.0
+
     # --- words ----------------------------------------------------------------------------------------
     def words_layout(self, rows: int, cols: int) -> tuple[type, tuple[int, int]]:
         return np.uint16, (rows, cols)

@@ -55,6 +55,9 @@ class IntegerCodec(Codec):
     def weight_bits(self) -> int:
         return 8
 
+    def largest(self, exp_bias: int = 0) -> float:
+        return 127.0
+
     # --- words ----------------------------------------------------------------------------------------
     def words_layout(self, rows: int, cols: int) -> tuple[type, tuple[int, int]]:
         return np.int8, (rows, cols)

@@ -141,6 +141,10 @@ class SeedCodec(Codec):
         """2**(K-1) - 1, which the paper divides by."""
         return (1 << (self.K - 1)) - 1
 
+    def largest(self, exp_bias: int = 0) -> float:
+        factor = 1 if self.row_scales else self.denominator
+        return self.weight_max * 2.0 ** (self.exponent_max + exp_bias) / factor
+
     def default_scale(self, exp_bias: int = 0) -> np.float32:
         """fl32(2**exp_bias / (2**(K-1) - 1))."""
         return fl32_from_ratio(1 << max(0, exp_bias), self.denominator << max(0, -exp_bias))

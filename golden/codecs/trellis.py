@@ -131,7 +131,6 @@ class TrellisCodec(Codec):
     family: ClassVar[str] = "trellis"
     family_number: ClassVar[int] = 2
     fraction_bits: ClassVar[int] = 30
-    rotates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(self.columns in COLUMNS, f"columns of a step must be 8, 12 or 16, not {self.columns}")

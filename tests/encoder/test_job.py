@@ -105,7 +105,7 @@ def test_stacks_of_matrices(write_model, tmp_path):
     for i in range(3):
         expected = compress_matrix(array[i], ROWS, dtype="F16")
         assert np.array_equal(file.matrix("experts").row_slice(4 * i, 4 * i + 4).stored, expected.stored)
-    assert results["experts"].rel_error < 0.4
+    assert results["experts"].loss.relative < 0.4
 
 
 @pytest.mark.parametrize(("tensors", "message"), [
@@ -188,10 +188,10 @@ def test_tiny_rows_keep_their_shape(name, rng):
 def test_what_is_lost_is_told(write_model, tmp_path):
     w = np.random.default_rng(5).normal(0, 1e-30, (3, 64)).astype(np.float32)
     _, results = compress(write_model({"w": RawTensor.from_array(w)}), tmp_path / "out", Options(codec=codec("fp16")))
-    assert "'w': codec fp16 keeps little of its weights (relative error 1.00)" in results["w"].warning
+    assert "'w': codec fp16 keeps little of its weights (relative error 1.00)" in results["w"].warnings[0]
     _, results = compress(write_model({"w": (3, 64)}), tmp_path / "out", Options(codec=codec("fp16")))
-    assert results["w"].warning == ""
-    assert Result(results["w"].task, 0, 0).rel_error == 0
+    assert results["w"].warnings == []
+    assert results["w"].loss.relative == 0
 
 
 # --- encode and write ------------------------------------------------------------------------------
