@@ -15,7 +15,7 @@ __all__ = ["BASELINE", "CODECS", "DEFAULT_CODEC", "FAMILIES", "Codec", "codec", 
 FAMILIES: dict[str, type[Codec]] = {m.FAMILY.family: m.FAMILY for m in modules(__name__)}
 CODECS: dict[str, Codec] = {preset.name: preset for family in FAMILIES.values() for preset in family.presets()}
 
-DEFAULT_CODEC = "seedlm4r"  # the smallest error at 4 bits per weight
+DEFAULT_CODEC = "trellis4"  # the smallest error and divergence at 4 bits per weight, see docs/quality.md
 BASELINE = "fp16"  # what speed-ups are over
 
 

@@ -80,7 +80,7 @@ def test_the_command():
     assert CANNOT_KNOW in ran.out
     assert "xc7v585t" in ran.out
     report = Ran(("estimate", "--module", "lane", "--json", "--part", "xc7vx485tffg1761-2")).report()
-    assert report["total"] == {"luts": expected.total.luts, "ffs": expected.total.ffs, "dsps": 16, "ramb36": 0}
+    assert report["total"] == {"luts": expected.total.luts, "ffs": expected.total.ffs, "dsps": 8, "ramb36": 0}
     assert report["deepest"]["depth"]["luts"] == expected.deepest.depth.luts
     assert report["capacity"]["dsps"] == 2800
     assert report["estimate"] == CANNOT_KNOW

@@ -18,7 +18,7 @@ NUMBA = find_spec("numba") is not None
 needs_numba = pytest.mark.skipif(not NUMBA, reason="no numba")
 ENGINES = ["numpy", pytest.param("numba", marks=needs_numba)]
 PRESETS = ["seedlm4", "seedlm3", "seedlm4r", "seedlm3r"]
-FAST_AND_MANY = [500, pytest.param(20000, marks=pytest.mark.slow)]
+FAST_AND_MANY = [200, pytest.param(20000, marks=pytest.mark.slow)]
 
 
 def problem_of(name, blocks, encoder="paper", **kwargs):

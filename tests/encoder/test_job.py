@@ -8,7 +8,7 @@ import pytest
 from seedlm.encoder import compress_matrix, relative_error
 from seedlm.encoder.families import encoder_of
 from seedlm.encoder.families._base import BIAS_LIMIT
-from seedlm.encoder.job import Result, encode, seconds_per_block, survey, unfinished, write
+from seedlm.encoder.job import encode, seconds_per_block, survey, unfinished, write
 from seedlm.encoder.plan import Options, make_plan, plan_tensors
 from seedlm.encoder.workspace import Workspace
 from seedlm.golden.codecs import codec

@@ -38,7 +38,8 @@ def test_units_are_the_rows_of_the_matrix(name, dtype, rng):
     if whole.scales is not None:
         assert np.array_equal(np.concatenate([u.scales for u in found.values()]), whole.scales)
     w = tensor.array().astype(np.float64)
-    assert sum(u.loss.err for u in found.values()) == pytest.approx(((w - whole.decode(np.float64)) ** 2).sum(), rel=1e-12)
+    err = ((w - whole.decode(np.float64)) ** 2).sum()
+    assert sum(u.loss.err for u in found.values()) == pytest.approx(err, rel=1e-12)
     assert sum(u.loss.norm for u in found.values()) == pytest.approx((w**2).sum(), rel=1e-12)
 
 

@@ -183,12 +183,14 @@ async def many_stalls(dut):
 
 
 COMBINATIONS = [
-    ("seedlm4", 512), ("seedlm3", 512), ("fp16", 512), ("c5p3k16b4", 512), ("c1p1k8b2", 128), ("c64p2k16b4", 512),
-    ("seedlm4", 128), ("seedlm3", 128), ("c40p4k16b4", 256), ("c11p4k16b4", 1024),
+    ("seedlm4", 512), ("seedlm3", 512), ("fp16", 512), ("c5p3k16b4", 512), ("c1p1k8b2", 128), ("seedlm4", 128),
 ]  # fmt: skip
+LONG = [("c64p2k16b4", 512), ("seedlm3", 128), ("c40p4k16b4", 256), ("c11p4k16b4", 1024)]
 
 
-@pytest.mark.parametrize(("name", "bus"), COMBINATIONS)
+@pytest.mark.parametrize(
+    ("name", "bus"), COMBINATIONS + [pytest.param(*values, marks=pytest.mark.slow) for values in LONG]
+)
 def test_activation_converter(name, bus):
     component = ActivationConverter(config=config_from(name, bus))
     run_testbench(component, __name__, name="activation_converter",

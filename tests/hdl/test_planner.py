@@ -266,6 +266,7 @@ BUILDS = [
     {"codec": "c7p1k5b1", "lanes": 3, "addr_bits": 20, "max_rows": 12000, "max_cols": 1000},
     {"codec": "fp16", "lanes": 24, "addr_bits": 48},
 ]
+QUICK = (0, 2, 3, 5, 8, 10, 11)
 
 
 def name_of(build):
@@ -279,7 +280,9 @@ def run(build, testcase, **env):
     )
 
 
-@pytest.mark.parametrize("build", BUILDS, ids=name_of)
+@pytest.mark.parametrize(
+    "build", [pytest.param(b, marks=() if i in QUICK else pytest.mark.slow) for i, b in enumerate(BUILDS)], ids=name_of
+)
 def test_planner(build):
     # Around the limits of a small address space there is no room for the good descriptors that `refusals` wants.
     cases = ["counts", "refusals"] if build.get("addr_bits", 34) >= 30 else ["counts"]
