@@ -13,11 +13,12 @@ import numpy as np
 
 from seedlm.golden.codecs.trellis import Table
 
-__all__ = ["LIMIT", "Costs", "column_weights", "scaled_levels", "targets"]
+__all__ = ["FINE", "Costs", "column_weights", "limit", "scaled_levels", "targets"]
 
 RESOLUTION = 256  # targets are in so many parts of a standard deviation
-# Beyond 8 standard deviations all levels are too small anyhow; the bound keeps 32-bit sums exact.
-LIMIT = 2047
+# Beyond 8 standard deviations all levels are too small anyhow; the bound keeps 32-bit sums exact. With more bits a
+# weight less of a sum is left for costs, which are smaller: 4 standard deviations do for such codecs.
+LIMIT, FINE_LIMIT, FINE = 2047, 1023, 5
 WEIGHT_ONE = 16  # of a column of average importance
 WEIGHT_MAX = 255
 SPREAD_BITS = 30  # a compiled engine holds sums, with the predecessor's bits below, in 32
@@ -44,11 +45,16 @@ def scaled_levels(table: Table) -> np.ndarray:
     return np.array(table.all_levels, dtype=np.int64) * (RESOLUTION // table.unit)
 
 
+def limit(table: Table) -> int:
+    """The largest magnitude of a target."""
+    return LIMIT if table.bits < FINE else FINE_LIMIT
+
+
 def targets(table: Table, w: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Targets of rows: float64 [rows, cols] and scales [rows] (a weight is N * scale) to int32 [rows, cols]."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         t = np.rint(w / np.float64(scales)[:, None] * (RESOLUTION // table.unit))
-    return np.clip(np.nan_to_num(t), -LIMIT, LIMIT).astype(np.int32)
+    return np.clip(np.nan_to_num(t), -limit(table), limit(table)).astype(np.int32)
 
 
 def column_weights(importance: np.ndarray | None, table: Table) -> Costs:
@@ -58,6 +64,6 @@ def column_weights(importance: np.ndarray | None, table: Table) -> Costs:
     weights = np.rint(importance / importance.mean() * WEIGHT_ONE).clip(0, WEIGHT_MAX).astype(np.int32)
     # Any state can be reached from any other in so many steps: no two sums differ by more than their costs.
     steps = -(-(table.window - table.bits) // table.bits)
-    square = (LIMIT + int(scaled_levels(table).max())) ** 2
-    largest = steps * square * WEIGHT_MAX << table.bits
+    square = (limit(table) + int(scaled_levels(table).max())) ** 2
+    largest = steps * square * int(weights.max()) << table.bits
     return Costs(weights, max(0, largest.bit_length() - SPREAD_BITS))

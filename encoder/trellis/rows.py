@@ -10,7 +10,7 @@ import numpy as np
 from seedlm.encoder.engines import is_compiled
 from seedlm.encoder.seed.rows import squares
 from seedlm.encoder.trellis import numpy_engine
-from seedlm.encoder.trellis.problem import Costs, column_weights, targets
+from seedlm.encoder.trellis.problem import FINE, Costs, column_weights, targets
 from seedlm.golden.codecs.trellis import TrellisCodec
 
 __all__ = ["encode_rows", "make_engine"]
@@ -72,10 +72,15 @@ class _Search:
         return error
 
     def run(self) -> tuple[np.ndarray, np.ndarray]:
-        """Three factors for every row, more where the best is the outermost."""
+        """Three factors for every row, more where the best is the outermost.
+
+        With many bits a weight, one that is clipped costs as much as all others: the error has a second valley where
+        that one just fits.
+        """
         some = np.flatnonzero(self.size > 0)
         error = np.full((len(self.w), len(FACTORS)), np.nan)
-        wanted = [(some, np.full(len(some), FIRST + k)) for k in (0, -1, 1)]
+        first = (0, -1, 1) if self.codec.k < FINE else (0, -1, 1, 3)
+        wanted = [(some, np.full(len(some), FIRST + k)) for k in first]
         while wanted:
             for rows, at in wanted:
                 error[rows, at] = self.attempt(rows, np.array(FACTORS)[at])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seedlm.encoder.trellis import numpy_engine
-from seedlm.encoder.trellis.problem import LIMIT, RESOLUTION, Costs, column_weights, targets
+from seedlm.encoder.trellis.problem import RESOLUTION, Costs, column_weights, limit, targets
 from seedlm.encoder.trellis.rows import encode_rows
 from seedlm.golden.codecs import codec
 from seedlm.golden.codecs.trellis import TABLES
@@ -48,7 +48,9 @@ def rows_of_all_kinds(table, rng, cols):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("name", "cols"), [("trellis4", 4), ("trellis3", 5), ("trellis2", 7)])
+@pytest.mark.parametrize(
+    ("name", "cols"), [("trellis4", 4), ("trellis3", 5), ("trellis2", 7), ("trellis5", 3), ("trellis6", 3)]
+)
 def test_equal_to_every_path(name, cols, weighted, engine, rng):
     kind = codec(name)
     target = rows_of_all_kinds(kind.definition, rng, cols)
@@ -78,7 +80,7 @@ def test_the_largest_sums_fit_32_bits(rng):
     """Targets at the limit in turns, the heaviest weight: costs grow as fast as they can."""
     for name in TABLES:
         table = codec(name).definition
-        target = LIMIT * rng.choice([-1, 1], (16, 300)).astype(np.int32)
+        target = limit(table) * rng.choice([-1, 1], (16, 300)).astype(np.int32)
         for costs in (Costs(), column_weights(np.where(np.arange(300) % 20, 1e-9, 1.0), table)):
             assert paths("numpy", table, target, costs).tolist() == paths("numba", table, target, costs).tolist()
 
@@ -107,7 +109,10 @@ def relative(w, kind, **options):
 
 
 @needs_numba
-@pytest.mark.parametrize(("name", "bound"), [("trellis4", 0.0690), ("trellis3", 0.1350), ("trellis2", 0.2655)])
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [("trellis4", 0.0690), ("trellis3", 0.1350), ("trellis2", 0.2655), ("trellis5", 0.0353), ("trellis6", 0.0182)],
+)
 def test_error_of_gaussian_rows(name, bound, rng):
     error, _, _ = relative(rng.standard_normal((32, 4096)) * 0.02, codec(name))
     assert np.sqrt(np.square(error).mean()) < bound

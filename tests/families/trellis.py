@@ -10,13 +10,14 @@ import numpy as np
 
 from seedlm.golden.codecs import Codec, codec
 
-CODECS = [codec(name) for name in ("trellis4", "trellis3", "trellis2", "trellis4x16", "trellis3x8")]
+NAMES = ("trellis4", "trellis3", "trellis2", "trellis5", "trellis6", "trellis4x16", "trellis3x8")
+CODECS = [codec(name) for name in NAMES]
 FRACTION_BITS = 30
 _TABLES = json.loads((Path(__file__).parents[2] / "golden" / "codecs" / "trellis.json").read_text())
 
 
 def level(name: str, window: int) -> int:
-    """N of a window, by the letter: eight parities, most significant first, and the mirrored half."""
+    """N of a window, by the letter: parities, most significant first, and the mirrored half."""
     table = _TABLES[name]
     y = 0
     for mask in table["masks_msb_first"]:
@@ -34,7 +35,8 @@ def largest_row(kind: Codec, count: int) -> list[int]:
     """The window of the largest level again and again, as often as it fits."""
     k, L = _TABLES[kind.table]["bits"], _TABLES[kind.table]["window"]
     best = max(range(1 << L), key=lambda window: level(kind.table, window))
-    symbols = [best >> max(0, k * j) & ((1 << k) - 1) for j in range(-(-L // k))]
+    length = -(-L // k)  # symbols that have a say; of the first perhaps its upper bits only
+    symbols = [best << (k * length - L) >> (k * j) & ((1 << k) - 1) for j in range(length)]
     return (symbols * count)[-count:]
 
 

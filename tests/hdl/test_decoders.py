@@ -12,6 +12,7 @@ from cocotb.triggers import RisingEdge
 
 from seedlm.golden.build import Config
 from seedlm.golden.codecs import CODECS, FAMILIES, codec
+from seedlm.golden.codecs.trellis import TABLES
 from seedlm.golden.errors import SeedLMError
 from seedlm.hdl import decoders
 from seedlm.hdl.decoders import DECODERS, weight_decoder
@@ -214,7 +215,7 @@ async def paths(dut):
     await check(dut, TrellisDecoder.latency, items)
 
 
-@pytest.mark.parametrize("name", ["trellis4", "trellis3", "trellis2"])
+@pytest.mark.parametrize("name", TABLES)
 def test_trellis(name):
     run_testbench(
         TrellisDecoder(codec=codec(name)), __name__, name=f"{name}_decoder", testcase="paths",
@@ -223,8 +224,8 @@ def test_trellis(name):
 
 
 def test_every_level_is_reached():
-    """The testbench's rows are long enough: of 4,096 windows most come up, so all levels do."""
-    for name in ("trellis4", "trellis3", "trellis2"):
+    """The testbench's rows are long enough: of 4,096 or 16,384 windows most come up, so all levels do."""
+    for name in TABLES:
         kind = codec(name)
-        symbols = np.random.default_rng(0).integers(0, 1 << kind.k, (1, 5000), dtype=np.uint8)
-        assert set(kind.integers(symbols, 5000)[0].ravel().tolist()) == set(kind.definition.all_levels)
+        symbols = np.random.default_rng(0).integers(0, 1 << kind.k, (1, 20000), dtype=np.uint8)
+        assert set(kind.integers(symbols, 20000)[0].ravel().tolist()) == set(kind.definition.all_levels)
