@@ -19,7 +19,8 @@ from seedlm.golden.codecs import CODECS, codec
 __all__ = ["FILE", "NAMES", "TOLERANCE", "differences", "figures", "load"]
 
 FILE = Path(__file__).with_name("baselines.json")
-NAMES = (*(f"lane:{name}" for name in CODECS), "rounding:seedlm4", "all:seedlm4", "all:seedlm4r")
+NAMES = (*(f"lane:{name}" for name in CODECS), "rounding:seedlm4",
+         "all:seedlm4", "all:seedlm4r", "all:trellis4", "all:trellis2")  # fmt: skip
 
 # Relative; the others are exact. Small changes anywhere move the mapping of LUTs by a percent or so.
 TOLERANCE = {"luts": 0.03, "ffs": 0.02}

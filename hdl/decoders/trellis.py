@@ -75,8 +75,9 @@ class TrellisDecoder(WeightDecoder):
         zero = [n for n, value in enumerate(table.levels) if value == 0]
         none = Cat(index == n for n in zero).any() if zero else Const(0, 1)
         sign = register(m, negative & ~none, f"sign{c}_s3")
-        # Stage 4.
-        return register(m, Cat(level[0], level[1:] ^ sign.replicate(len(level) - 1)).as_signed(), f"weight{c}_s4")
+        # Stage 4. Kept: in the multiplier's own registers it would leave the sign's XOR in front of them.
+        weight = Cat(level[0], level[1:] ^ sign.replicate(len(level) - 1)).as_signed()
+        return register(m, weight, f"weight{c}_s4", attrs={"keep": "true"})
 
 
 DECODER = TrellisDecoder

@@ -31,7 +31,7 @@ def test_against_the_baseline(name):
     assert differences(baselines.figures(name), expected["figures"][name]) == []
 
 
-@pytest.mark.parametrize("name", ["all:seedlm4", "all:seedlm4r"])
+@pytest.mark.parametrize("name", ["all:seedlm4", "all:seedlm4r", "all:trellis4", "all:trellis2"])
 def test_the_baseline_is_within_the_limits(name):
     found = load()["figures"][name]
     assert {key: found[key] for key, limit in LIMITS.items() if found[key] > limit} == {}

@@ -126,11 +126,15 @@ def test_figures_of_the_estimate():
     names = {"luts": "LUTs", "ffs": "flip-flops", "dsps": "DSP48E1", "ramb36": "RAMB36", "levels": "longest path, LUTs",
              "chains": "carry chains one after the other", "carry_bits": "longest carry chain, bits"}  # fmt: skip
     for key, name in names.items():
-        values = [figures[f"all:{codec}"][key] for codec in ("seedlm4", "seedlm4r")]
+        values = [figures[f"all:{codec}"][key] for codec in ("trellis4", "seedlm4", "seedlm4r")]
         row = " | ".join(f"{int(value):,}" if value == int(value) else f"{value}" for value in values)
         assert f"| {name} | {row} |" in text
     assert f"A `seedlm4` lane has {figures['lane:seedlm4']['luts']} of the LUTs" in text
-    assert f"a `seedlm4r` lane {figures['lane:seedlm4r']['luts']}." in text
-    whole = figures["all:seedlm4r"]
-    sentence = f"16 lanes of `seedlm4r`: {whole['luts']:,} LUTs, {whole['dsps']} DSP48E1, {whole['levels']} LUT levels"
+    luts = {name: figures[f"lane:{name}"]["luts"] for name in ("seedlm4r", "trellis4")}
+    assert f"a `seedlm4r` lane {luts['seedlm4r']}, a `trellis4` lane {luts['trellis4']}." in text
+    page = prose("docs/trellis.md")
+    for name in ("trellis6", "trellis5", "trellis4", "trellis3", "trellis2", "seedlm4", "seedlm4r", "seedlm3r"):
+        assert f" {figures[f'lane:{name}']['luts']:,} |" in page, name
+    whole = figures["all:trellis4"]
+    sentence = f"16 lanes of `trellis4`: {whole['luts']:,} LUTs, {whole['dsps']} DSP48E1, {whole['levels']} LUT levels"
     assert sentence in prose("README.md")
