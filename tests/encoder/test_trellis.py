@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import itertools
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from seedlm.encoder.matrix import compress_matrix, relative_error
 from seedlm.encoder.trellis import numpy_engine
 from seedlm.encoder.trellis.problem import RESOLUTION, Costs, column_weights, limit, targets
 from seedlm.encoder.trellis.rows import encode_rows
 from seedlm.golden.codecs import codec
 from seedlm.golden.codecs.trellis import TABLES
+from seedlm.golden.files.sources import open_source
+from seedlm.golden.rotation import rotation_for
 from tests.families import family_tests
 
+MODEL = Path(__file__).parents[2] / "models" / "tiny-python" / "model.safetensors"
+TARGETS = [("trellis4", 0.0690), ("trellis3", 0.1350), ("trellis2", 0.2655), ("trellis5", 0.0353), ("trellis6", 0.0182)]
 needs_numba = pytest.mark.skipif(not find_spec("numba"), reason="numba is not installed")
 ENGINES = ["numpy", pytest.param("numba", marks=needs_numba)]
 
@@ -109,10 +115,7 @@ def relative(w, kind, **options):
 
 
 @needs_numba
-@pytest.mark.parametrize(
-    ("name", "bound"),
-    [("trellis4", 0.0690), ("trellis3", 0.1350), ("trellis2", 0.2655), ("trellis5", 0.0353), ("trellis6", 0.0182)],
-)
+@pytest.mark.parametrize(("name", "bound"), TARGETS)
 def test_error_of_gaussian_rows(name, bound, rng):
     error, _, _ = relative(rng.standard_normal((32, 4096)) * 0.02, codec(name))
     assert np.sqrt(np.square(error).mean()) < bound
@@ -146,3 +149,18 @@ def test_importance_moves_the_error(rng):
         assert np.square(weighted[:, :256]).sum() < np.square(plain[:, :256]).sum()
         measure = np.square(np.stack([plain, weighted])) @ importance
         assert measure[1].sum() < measure[0].sum()
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [TARGETS[0], *(pytest.param(*values, marks=pytest.mark.slow) for values in TARGETS[1:])],
+)
+def test_error_of_every_matrix_of_a_model(name, bound):
+    """Rotated rows of real weights are as good as Gaussian ones."""
+    for _, tensor_name, tensor in open_source(MODEL).tensors():
+        if len(tensor.shape) == 2:
+            w = tensor.rows(0, 48).array()
+            rotation = rotation_for(w.shape[1])
+            error = relative_error(w, compress_matrix(w, codec(name), rotation=rotation))
+            assert error < 1.05 * bound, tensor_name
