@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 NAME = "project"
 SUMMARY = "project a large model's speed from measured layer shapes"
 DESCRIPTION = """\
-Run the products of one decoding step of a Llama model on the simulated accelerator, a layer shape
+Run the products of one decoding step of a language model on the simulated accelerator, a layer shape
 at a time, and add up: cycles and tokens per second for each DDR3 channel, the memory for the
 weights, and the speed-up over FP16 weights on the same accelerator.
 
@@ -74,7 +75,7 @@ def model_config(name: str) -> ModelConfig:
     Raises
     ------
     SeedLMError
-        No such model and no such file, or not a Llama's.
+        No such model and no such file, or an architecture that is not there.
     """
     from seedlm.golden.files.json_files import read_json
     from seedlm.host import models
@@ -90,17 +91,16 @@ def model_config(name: str) -> ModelConfig:
     return models.model_config(read_json(path), str(path))
 
 
-def memory_bytes(config: Config, products: list[Products]) -> int:
-    """Bytes of the weights' images and row scales, in regions of whole pages."""
+def memory_bytes(config: Config, shapes: Iterable[tuple[int, int]]) -> int:
+    """Bytes of the images and row scales of matrices, in regions of whole pages."""
     from seedlm.host.regions import Allocator, region_sizes
 
     total = 0
-    for part in products:
-        for rows in part.rows:
-            sizes, allocate = region_sizes(config, rows, part.cols), Allocator(0, 1 << 64)
-            for name in ("weights", "scales"):
-                allocate(sizes[name])
-            total += part.count * allocate.next
+    for rows, cols in shapes:
+        sizes, allocate = region_sizes(config, rows, cols), Allocator(0, 1 << 64)
+        for name in ("weights", "scales"):
+            allocate(sizes[name])
+        total += allocate.next
     return total
 
 
@@ -116,12 +116,12 @@ def measured_step(
         return decode_step(products, config, memory, quick=quick, advance=advance)
 
 
-def figures(step: Step, codec: Codec, clock_mhz: float, products: list[Products]) -> dict:
-    """The report for one codec."""
+def figures(step: Step, codec: Codec, clock_mhz: float, shapes: Iterable[tuple[int, int]]) -> dict:
+    """The report for one codec; `shapes` are those of all matrices that lie in the memory."""
     from seedlm.golden.build import Config
 
     config = Config(codec=codec)
-    size = memory_bytes(config, products)
+    size = memory_bytes(config, shapes)
     return {
         "codec": codec.name,
         "bits_per_weight": codec.bits_per_weight,
@@ -148,19 +148,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     started = time.perf_counter()
     config, which = model_config(args.model), memory(args.memory)
-    products = layer_products(config)
+    products, shapes = layer_products(config), config.linears().values()
     chosen = [codec for codec in args.codec or CODECS.values() if codec.name != BASELINE]
     console.hint("preparing simulations (compiled once for each codec, then kept)")
     rows = []
     for codec in (CODECS[BASELINE], *chosen):
         step = measured_step(products, codec, which, console, quick=args.quick)
-        rows.append(figures(step, codec, which.clock_mhz, products))
+        rows.append(figures(step, codec, which.clock_mhz, shapes))
     for row in rows:
         row["speedup"] = rows[0]["cycles"] / row["cycles"]
     report = {
         "model": args.model,
         "layers": config.layers,
-        "weights": sum(part.weights * part.count for part in products),
+        "weights": sum(rows * cols for rows, cols in shapes),
+        "weights_per_token": sum(part.weights * part.count for part in products),
         "memory": which.name,
         "clock_mhz": which.clock_mhz,
         "channel_bytes": 1 << _address_bits(),
@@ -181,8 +182,10 @@ def _address_bits() -> int:
 
 
 def _print(report: dict, console: Console) -> None:
+    some = report["weights_per_token"]
+    chosen = f", {some:,} for a token" if some != report["weights"] else ""  # of experts only the chosen ones
     console.print(
-        f"{report['model']}: {report['layers']} layers, {report['weights']:,} weights in linear layers;"
+        f"{report['model']}: {report['layers']} layers, {report['weights']:,} weights in linear layers{chosen};"
         f" one DDR3 channel, {report['memory']} memory, {report['clock_mhz']:g} MHz"
     )
     console.table(

@@ -48,7 +48,7 @@ class Products:
 
 def layer_products(config: ModelConfig) -> list[Products]:
     """What a token costs: the products of every layer, then the output matrix."""
-    shapes = config.shapes()
+    shapes = config.linears()
     return [
         Products(group.name, tuple(shapes[m][0] for m in group.matrices), shapes[group.matrices[0]][1], group.count)
         for group in config.groups()

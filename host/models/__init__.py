@@ -4,7 +4,9 @@ A module's ``ARCHITECTURE`` says what a config.json means, which tensors a model
 products. See docs/extending.md.
 
 - `_base`: what an entry is
-- `_fields`, `_rotary`, `_cache`: what architectures share
+- `_decoder`: a model of layers, put together from parts
+- `_attention`, `_mlp`, `_norms`, `_rotary`, `_linear`: the parts
+- `_fields`: config.json, checked; `_cache`: what a model remembers
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
     else:
         found = ", ".join(map(str, names)) or kind
         what = f"unsupported architecture {found}" if found else "no architecture"
-        raise SeedLMError(f"{where}: {what}: expected {' or '.join(ARCHITECTURES)}")
+        raise SeedLMError(f"{where}: {what}: expected one of {', '.join(ARCHITECTURES)}")
     if found := quantised_config(config):
         raise SeedLMError(f"{where}: quantised already by {found}: expected the original weights as F16, BF16 or F32")
     return architecture
@@ -69,7 +71,7 @@ def model_config(config: Mapping[str, Any], where: str) -> ModelConfig:
         What `architecture_of` refuses; something of the architecture that is not supported, a value that is missing
         or invalid.
     """
-    return architecture_of(config, where).config.from_json(Fields(config, where))
+    return architecture_of(config, where).config(Fields(config, where))
 
 
 def language_model(checkpoint: Checkpoint, engine: Engine) -> Model:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Group:
     name : str
         For people.
     matrices : tuple of str
-        Of one occurrence, by the names of `ModelConfig.shapes`.
+        Of one occurrence, by the names of `ModelConfig.linears`.
     count : int
         How often this happens for a token.
     """
@@ -47,8 +48,12 @@ class ModelConfig(Protocol):
         Any of these ends it.
     embedding, head : str
         Names of the embedding and of the output matrix.
+    prefix : str
+        What all names but the output matrix begin with; files may leave it out.
     ignored : re.Pattern
         Names of tensors that may be there and say nothing that config.json does not say.
+    transposed : frozenset of str
+        The linear layers' matrices that a checkpoint has with the inputs first, [cols, rows].
     """
 
     vocab: int
@@ -62,23 +67,27 @@ class ModelConfig(Protocol):
     eos: tuple[int, ...]
     embedding: str
     head: str
+    prefix: str
     ignored: re.Pattern[str]
+    transposed: frozenset[str]
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> Self:
-        """From a config.json; raises `SeedLMError` for what is not supported, missing or invalid."""
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """Rows (outputs) and columns (inputs) of every matrix of the linear layers, the output matrix last.
+
+        All that an engine multiplies with, and what is run, compressed, timed and projected.
+        """
         ...
 
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """Rows and columns of every matrix of the linear layers, the output matrix last."""
-        ...
-
-    def vectors(self) -> dict[str, int]:
-        """Lengths of all other tensors but the embedding."""
+    def vectors(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of all other tensors but the embedding, which stay in FP32: norms, biases, positions, routers."""
         ...
 
     def groups(self) -> list[Group]:
-        """The products of a token: all matrices, those of a layer once with the number of layers."""
+        """The products of a token: those of equal layers once, with their number; of experts the chosen ones."""
+        ...
+
+    def canonical(self, names: Iterable[str]) -> dict[str, str]:
+        """The names of a file's tensors as they are called here."""
         ...
 
 
@@ -121,13 +130,13 @@ class Architecture:
         What config.json calls it under "architectures".
     model_type : str
         What config.json calls it where it names no architecture.
-    config : type
-        Read from a config.json by ``config.from_json(fields)``.
+    config : callable
+        Reads a config.json: ``config(fields)``; raises `SeedLMError` for what is not supported, missing or invalid.
     model : type
         Made by ``model(checkpoint, engine)``.
     """
 
     name: str
     model_type: str
-    config: type[ModelConfig]
+    config: Callable[[Fields], ModelConfig]
     model: type[Model]

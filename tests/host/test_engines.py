@@ -11,7 +11,7 @@ from seedlm.hdl.registers import COUNTERS, ErrorCode
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.driver import Accelerator
 from seedlm.host.engines import AcceleratorEngine, ReferenceEngine
-from seedlm.host.models.llama import Llama
+from seedlm.host.models import language_model
 from seedlm.host.sampling import Sampler
 from tests.host.fake_transport import FakeAccelerator
 from tests.host.tiny_llama import write_model
@@ -48,8 +48,8 @@ def device_of(name, **options):
 def test_same_logits(checkpoint, name):
     matrices = packed(checkpoint, name)
     device = device_of(name)
-    rtl = Llama(checkpoint, AcceleratorEngine(Accelerator(device, device.config), matrices))
-    reference = Llama(checkpoint, ReferenceEngine(matrices.__getitem__, 10**6))
+    rtl = language_model(checkpoint, AcceleratorEngine(Accelerator(device, device.config), matrices))
+    reference = language_model(checkpoint, ReferenceEngine(matrices.__getitem__, 10**6))
     caches, step, sampler = (rtl.cache(), reference.cache()), list(b"\0def f"), Sampler()
     for _ in range(6):
         mine, theirs = (m.logits(step, cache, last=True) for m, cache in zip((rtl, reference), caches, strict=True))
@@ -62,7 +62,7 @@ def test_shared_activations_are_loaded_once(checkpoint):
     matrices = packed(checkpoint, "seedlm4")
     device = device_of("seedlm4")
     engine = AcceleratorEngine(Accelerator(device, device.config), matrices)
-    model = Llama(checkpoint, engine)
+    model = language_model(checkpoint, engine)
     model.logits([1])
     assert device.loads == 2 * 4 + 1
     assert device.registers["SUBMITTED"] == 2 * 7 + 1
@@ -73,7 +73,7 @@ def test_shared_activations_are_loaded_once(checkpoint):
 def test_a_failed_product(checkpoint):
     matrices = packed(checkpoint, "seedlm4")
     device = device_of("seedlm4", faults={8: ErrorCode.READ_WEIGHTS})
-    model = Llama(checkpoint, AcceleratorEngine(Accelerator(device, device.config), matrices))
+    model = language_model(checkpoint, AcceleratorEngine(Accelerator(device, device.config), matrices))
     with pytest.raises(SeedLMError, match=r"model.layers.1.self_attn.q_proj.weight.* ended with READ_WEIGHTS"):
         model.logits([1])
 

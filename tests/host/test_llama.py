@@ -13,9 +13,8 @@ from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import ApproximateEngine, FloatEngine, ReferenceEngine
-from seedlm.host.models import model_config
+from seedlm.host.models import language_model, model_config
 from seedlm.host.models._rotary import frequencies
-from seedlm.host.models.llama import Llama
 from tests.host.tiny_llama import (
     BUNDLED,
     CONFIG,
@@ -43,7 +42,7 @@ def folder(request, tmp_path_factory):
 
 def float_model(folder):
     checkpoint = Checkpoint(folder)
-    return Llama(checkpoint, FloatEngine(checkpoint.linear))
+    return language_model(checkpoint, FloatEngine(checkpoint.linear))
 
 
 def text(vocab, count=90):
@@ -148,7 +147,7 @@ def test_last_only(folder):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_frequencies(name):
     config = {**CONFIG, **VARIANTS[name]}
-    rope = model_config(config, "here").rope
+    rope = model_config(config, "here").attention.rope
     assert np.allclose(frequencies(rope, config["head_dim"]), literal_frequencies(config), rtol=2e-7, atol=0)
 
 
@@ -159,7 +158,7 @@ def test_llama3_frequencies_of_a_real_head(original):
         **CONFIG, "head_dim": 128,
         "rope_scaling": SCALED | {"original_max_position_embeddings": original},
     }  # fmt: skip
-    got = frequencies(model_config(config, "here").rope, 128)
+    got = frequencies(model_config(config, "here").attention.rope, 128)
     expected = literal_frequencies(config)
     plain = literal_frequencies({**config, "rope_scaling": None})
     ratio = np.array(plain) / got

@@ -12,7 +12,7 @@ from seedlm.encoder import relative_error
 from seedlm.golden.files.packed import PackedFile
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.engines import FloatEngine, ReferenceEngine
-from seedlm.host.models.llama import Llama
+from seedlm.host.models import language_model
 from seedlm.host.quality import windows
 from tests.host.tiny_llama import BUNDLED, write_model
 from tests.seedlm.conftest import QUICK
@@ -51,8 +51,8 @@ def test_figures(seedlm, folder, tmp_path, monkeypatch):
     checkpoint = Checkpoint(folder)
     (path,) = (tmp_path / "cache").glob("packed/*/packed.safetensors")
     packed = PackedFile(path)
-    original = Llama(checkpoint, FloatEngine(checkpoint.linear))
-    other = Llama(checkpoint, ReferenceEngine(packed.matrix, 10**6))
+    original = language_model(checkpoint, FloatEngine(checkpoint.linear))
+    other = language_model(checkpoint, ReferenceEngine(packed.matrix, 10**6))
     bits, divergence, same = {"original": 0.0, QUICK: 0.0}, 0.0, 0
     for start in range(0, len(data), CONTEXT):
         window = list(data[start : start + CONTEXT])

@@ -52,7 +52,7 @@ def test_known_models():
     }.items():
         config = project.model_config(name)
         assert sum(p.weights * p.count for p in layer_products(config)) == weights
-        assert sum(rows * cols for rows, cols in config.shapes().values()) == weights
+        assert sum(rows * cols for rows, cols in config.linears().values()) == weights
         assert project.model_config(name.lower()) == config
     assert project.model_config(str(BUNDLED)).hidden == 192
     assert project.model_config(str(BUNDLED / "config.json")).hidden == 192
@@ -60,7 +60,7 @@ def test_known_models():
 
 def test_products_cover_all_matrices():
     config = model_config(CONFIG | {"head_dim": 16}, "here")
-    matrices = sorted(config.shapes().values())
+    matrices = sorted(config.linears().values())
     counted = sorted((r, p.cols) for p in layer_products(config) for r in p.rows for _ in range(p.count))
     assert counted == matrices
 
@@ -74,10 +74,10 @@ def test_memory_bytes():
         build = Config(codec=codec(name))
         driver = Accelerator(FakeAccelerator(build), build)
         rng = np.random.default_rng(1)
-        for rows, cols in ((100, 200), (17, 30), (17, 30)):
+        shapes = [(100, 200), (17, 30), (17, 30)]
+        for rows, cols in shapes:
             driver.load_matrix(PackedMatrix.random(codec(name), rows, cols, rng))
-        products = [Products("a", (100,), 200), Products("b", (17,), 30, count=2)]
-        assert driver.allocate(1) == project.memory_bytes(build, products)
+        assert driver.allocate(1) == project.memory_bytes(build, shapes)
 
 
 def test_values_do_not_matter(timings):
@@ -179,7 +179,7 @@ def test_report(seedlm, tmp_path, monkeypatch):
     assert main(["project", str(path), "--quiet"]) == 0
     rows = {row["codec"]: row for row in console["rows"]}
     assert list(rows) == ["fp16", *(name for name in CODECS if name != "fp16")]
-    shapes = model_config(CONFIG, "here").shapes()
+    shapes = model_config(CONFIG, "here").linears()
     for name, row in rows.items():
         build = Config(codec=CODECS[name])
         beats = sum(build.image_beats(*shape) for shape in shapes.values())

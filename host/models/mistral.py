@@ -1,0 +1,42 @@
+"""Mistral: Llama's parts without biases, and a window of positions that attention sees."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from seedlm.host.models._attention import Attention, Heads, one_window, split_qkv
+from seedlm.host.models._base import Architecture
+from seedlm.host.models._decoder import Decoder, DecoderConfig, Residual, dimensions
+from seedlm.host.models._fields import Fields
+from seedlm.host.models._linear import Linear
+from seedlm.host.models._mlp import ACTIVATIONS, gated_mlp
+from seedlm.host.models._norms import RmsNorm
+from seedlm.host.models._rotary import Rope
+
+__all__ = ["ARCHITECTURE"]
+
+
+def config(fields: Fields) -> DecoderConfig:
+    """From a config.json."""
+    size = dimensions(fields)
+    hidden = size["hidden"]
+    heads = Heads.from_json(fields, hidden)
+    norm = partial(RmsNorm, size=hidden, eps=fields.number("rms_norm_eps", 1e-6, float))
+    attention = Attention(
+        heads=heads,
+        qkv=split_qkv("self_attn.{}_proj", hidden, heads),
+        out=Linear("self_attn.o_proj", hidden, heads.q),
+        rope=Rope.from_json(fields, heads.size),
+        window=one_window(fields, 4096),
+    )
+    mlp = gated_mlp(
+        "mlp.{}_proj",
+        hidden,
+        fields.number("intermediate_size"),
+        fields.choice("hidden_act", "silu", ACTIVATIONS),
+    )
+    layer = Residual(norm("input_layernorm"), attention), Residual(norm("post_attention_layernorm"), mlp)
+    return DecoderConfig(**size, body=(layer,) * fields.number("num_hidden_layers"), norm=norm("model.norm"))
+
+
+ARCHITECTURE = Architecture("MistralForCausalLM", "mistral", config, Decoder)

@@ -1,0 +1,55 @@
+"""Qwen3: Llama's parts with norms of every query and key head; the upper layers may have a sliding window."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from seedlm.host.models._attention import Attention, Heads, layer_windows, split_qkv
+from seedlm.host.models._base import Architecture
+from seedlm.host.models._decoder import Decoder, DecoderConfig, Residual, dimensions
+from seedlm.host.models._fields import Fields
+from seedlm.host.models._linear import Linear
+from seedlm.host.models._mlp import ACTIVATIONS, gated_mlp
+from seedlm.host.models._norms import RmsNorm
+from seedlm.host.models._rotary import Rope
+
+__all__ = ["ARCHITECTURE"]
+
+
+def config(fields: Fields) -> DecoderConfig:
+    """From a config.json."""
+    size, layers = dimensions(fields), fields.number("num_hidden_layers")
+    hidden = size["hidden"]
+    heads = Heads.from_json(fields, hidden, 128)
+    eps, bias = fields.number("rms_norm_eps", 1e-6, float), fields.flag("attention_bias")
+    norm = partial(RmsNorm, size=hidden, eps=eps)
+    attention = partial(
+        Attention,
+        heads=heads,
+        qkv=split_qkv("self_attn.{}_proj", hidden, heads, bias=bias),
+        out=Linear("self_attn.o_proj", hidden, heads.q, bias),
+        rope=Rope.from_json(fields, heads.size),
+        q_norm=RmsNorm("self_attn.q_norm", heads.size, eps),
+        k_norm=RmsNorm("self_attn.k_norm", heads.size, eps),
+    )
+    mlp = gated_mlp(
+        "mlp.{}_proj",
+        hidden,
+        fields.number("intermediate_size"),
+        fields.choice("hidden_act", "silu", ACTIVATIONS),
+    )
+    full = fields.count("max_window_layers", 28)
+    windows = layer_windows(
+        fields,
+        layers,
+        fields.optional("sliding_window", 4096) if fields.flag("use_sliding_window") else None,
+        lambda i: i >= full,
+    )
+    body = [
+        (Residual(norm("input_layernorm"), attention(window=window)), Residual(norm("post_attention_layernorm"), mlp))
+        for window in windows
+    ]
+    return DecoderConfig(**size, body=tuple(body), norm=norm("model.norm"))
+
+
+ARCHITECTURE = Architecture("Qwen3ForCausalLM", "qwen3", config, Decoder)
