@@ -164,8 +164,9 @@ def _key(plan: Plan, options: Options) -> str:
     parts: list[object] = [options.encoder, options.exp_bias, code_digest()]
     for task in plan.tasks:
         content = hashlib.sha256()
-        for start in range(0, len(task.tensor.data), CHUNK):
-            content.update(task.tensor.data[start : start + CHUNK])
+        data = task.tensor.data
+        for start in range(0, len(data), CHUNK):
+            content.update(data[start : start + CHUNK])
         parts += [task.name, task.codec.name, task.tensor.dtype, task.shape, task.rotation, content.hexdigest()]
     return digest(*parts)
 

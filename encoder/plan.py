@@ -15,10 +15,10 @@ from seedlm.golden.codecs import CODECS, DEFAULT_CODEC, Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import TensorInfo, stored_layout
 from seedlm.golden.files.sources import Source, matches
-from seedlm.golden.files.tensors import RawTensor, TensorFile, can_write
+from seedlm.golden.files.tensors import RawTensor, TensorFile, TransposedTensor, can_write
 from seedlm.golden.rotation import Rotation, rotation_for
 
-__all__ = ["Options", "Piece", "Plan", "Task", "make_plan", "plan_tensors"]
+__all__ = ["Layout", "Options", "Piece", "Plan", "Task", "make_plan", "plan_tensors"]
 
 # A router is small, and which experts a token gets hangs on small differences. Beside the experts it may be called a
 # gate; alone that name is also given to ordinary layers.
@@ -71,6 +71,22 @@ class Options:
         return codec.rotates and not weighted if self.rotate is None else self.rotate
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What a model's architecture says of its tensors, by their names.
+
+    Parameters
+    ----------
+    transposed : frozenset of str
+        Matrices that are stored with the inputs first: they are compressed with the outputs first.
+    looked_up : frozenset of str
+        Tensors that no product is made with: they stay as they are, unless a pattern chooses a codec.
+    """
+
+    transposed: frozenset[str] = frozenset()
+    looked_up: frozenset[str] = frozenset()
+
+
 @dataclass(eq=False)
 class Task:
     """A tensor to compress.
@@ -81,7 +97,7 @@ class Task:
         Its place in the plan.
     shard, name, label : str
         File, tensor, both for messages.
-    tensor : RawTensor
+    tensor : RawTensor or TransposedTensor
         [rows, cols]; of a stack all rows, matrix after matrix.
     stack : tuple of int or None
         The shape of a stack of matrices [n, rows, cols].
@@ -99,7 +115,7 @@ class Task:
     shard: str
     name: str
     label: str
-    tensor: RawTensor
+    tensor: RawTensor | TransposedTensor
     stack: tuple[int, ...] | None
     codec: Codec
     encoder: str
@@ -130,7 +146,14 @@ class Task:
 
     @property
     def info(self) -> TensorInfo:
-        return TensorInfo(self.codec, self.shape, self.bias, self.tensor.dtype, self.stack, self.rotation)
+        return TensorInfo(
+            self.codec, self.shape, self.bias, self.tensor.dtype, self.stack, self.rotation, self.transposed
+        )
+
+    @property
+    def transposed(self) -> bool:
+        """The source has it with rows and columns exchanged."""
+        return isinstance(self.tensor, TransposedTensor)
 
     @property
     def pieces(self) -> list[Piece]:
@@ -195,13 +218,14 @@ class Plan:
         return list({task.codec.name: task.codec for task in self.tasks}.values())
 
 
-def make_plan(source: Source, options: Options) -> Plan:
+def make_plan(source: Source, options: Options, layout: Layout = Layout()) -> Plan:
     """What compressing a model means.
 
     Parameters
     ----------
     source : Source
     options : Options
+    layout : Layout, optional
 
     Raises
     ------
@@ -209,12 +233,13 @@ def make_plan(source: Source, options: Options) -> Plan:
         Nothing to compress, a pattern that matches nothing, an importance that does not fit, a tensor that cannot be
         copied, two that would have one name in the output.
     """
-    chosen, kept = _chosen(source, options)
-    importance = _importance(source, options)
+    chosen, kept = _chosen(source, options, layout)
+    importance = _importance(source, options, layout)
     plan = Plan([], kept)
     for shard, name, tensor in chosen:
         label = f"{source.label(shard)}: tensor {name!r}"
-        task = _task(len(plan.tasks), shard, name, label, tensor, options, importance.get(name))
+        matrix = tensor.transposed() if name in layout.transposed and len(tensor.shape) == 2 else tensor
+        task = _task(len(plan.tasks), shard, name, label, matrix, options, importance.get(name))
         if task.stored_bits > 8 * tensor.data.nbytes:
             before, after = (bits / task.weights for bits in (8 * tensor.data.nbytes, task.stored_bits))
             kept[name] = f"would grow from {before:g} to {after:.4g} bits per weight in codec {task.codec}"
@@ -241,10 +266,10 @@ def plan_tensors(tensors: dict[str, RawTensor], options: Options, shard: str, wh
     return Plan(tasks)
 
 
-def _task(number: int, shard: str, name: str, label: str, tensor: RawTensor, options: Options,
-          importance: np.ndarray | None = None) -> Task:  # fmt: skip
+def _task(number: int, shard: str, name: str, label: str, tensor: RawTensor | TransposedTensor,
+          options: Options, importance: np.ndarray | None = None) -> Task:  # fmt: skip
     stack = tensor.shape if len(tensor.shape) == 3 else None
-    if stack:
+    if stack and isinstance(tensor, RawTensor):
         tensor = RawTensor(tensor.dtype, (stack[0] * stack[1], stack[2]), tensor.data)
     kind = options.codec_of(name)
     rotate = options.wants_rotation(kind, importance is not None)
@@ -260,8 +285,10 @@ def _check_patterns(options: Options, names: Iterable[str], where: object) -> No
             raise SeedLMError(f"{where}: {flag} {pattern!r} matches no 2-D floating tensor; one is {names[0]!r}")
 
 
-def _chosen(source: Source, options: Options) -> tuple[list[tuple[str, str, RawTensor]], dict[str, str]]:
-    """The tensors to compress, in the order of the files, and the routers that stay as they are."""
+def _chosen(
+    source: Source, options: Options, layout: Layout
+) -> tuple[list[tuple[str, str, RawTensor]], dict[str, str]]:
+    """The tensors to compress, in the order of the files, and why others stay as they are."""
     possible = [x for x in source.tensors() if x[2].is_float and len(x[2].shape) in (2, 3) and all(x[2].shape)]
     if not possible:
         raise SeedLMError(f"{source.path}: nothing to compress: it has no 2-D tensor of F16, BF16 or F32")
@@ -271,8 +298,9 @@ def _chosen(source: Source, options: Options) -> tuple[list[tuple[str, str, RawT
     wanted = [n for n in included if not any(matches(n, p) for p in options.exclude)]
     if not wanted:
         raise SeedLMError(f"{source.path}: nothing to compress: --exclude leaves none of {len(included)} tensors")
-    routers = set(_routers(names))
-    kept = {n: "is a router (--set compresses it)" for n in wanted if n in routers and not options.asked(n)}
+    left = dict.fromkeys(layout.looked_up, "is looked up, not multiplied with (--set compresses it)")
+    left |= dict.fromkeys(_routers(names), "is a router (--set compresses it)")
+    kept = {n: left[n] for n in wanted if n in left and not options.asked(n)}
     return [x for x in possible if x[1] in set(wanted) - set(kept)], kept
 
 
@@ -288,7 +316,7 @@ def _routers(names: list[str]) -> Iterator[str]:
             yield name
 
 
-def _importance(source: Source, options: Options) -> dict[str, np.ndarray]:
+def _importance(source: Source, options: Options, layout: Layout) -> dict[str, np.ndarray]:
     """The vectors of an importance file, checked: float64 by tensor name."""
     path = options.importance
     if path is None:
@@ -305,7 +333,7 @@ def _importance(source: Source, options: Options) -> dict[str, np.ndarray]:
         if not encoder_of(kind).uses_importance:
             raise SeedLMError(f"{path}: {name!r}: codec {kind} rounds every weight: --importance has no meaning for it")
         vector = file.array(name)
-        cols = matrices[name][-1]
+        cols = matrices[name][0 if name in layout.transposed else -1]
         if vector.shape != (cols,) or vector.dtype.kind != "f":
             raise SeedLMError(f"{path}: {name!r}: expected a floating vector of {cols} elements, one per column,"
                               f" found {vector.dtype} {list(vector.shape)}")  # fmt: skip

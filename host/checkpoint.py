@@ -10,11 +10,13 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.json_files import read_json
 from seedlm.golden.files.packed import PackedTensor
 from seedlm.golden.files.sources import CONFIG, PackedSource, open_model
-from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.files.tensors import RawTensor, TransposedTensor
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.host.models import architecture_of, model_config
 
 __all__ = ["Checkpoint"]
+
+Tensor = RawTensor | TransposedTensor | PackedTensor
 
 
 class Checkpoint:
@@ -34,8 +36,8 @@ class Checkpoint:
     packed : bool
         It is what ``seedlm compress`` wrote.
     linear : dict of str to RawTensor or PackedTensor
-        The matrices of the linear layers by `ModelConfig.shapes`' names; memory maps. With tied embeddings the
-        output matrix is the embedding.
+        The matrices of the linear layers by `ModelConfig.linears`' names, outputs first however they are stored;
+        memory maps. With tied embeddings the output matrix is the embedding.
 
     Raises
     ------
@@ -54,30 +56,44 @@ class Checkpoint:
         self.config = model_config(content, place)
         source = open_model(path)
         self.packed = isinstance(source, PackedSource)
-        self._tensors: dict[str, RawTensor | PackedTensor] = (
+        self._tensors: dict[str, Tensor] = (
             source.packed | source.other if self.packed else {name: tensor for _, name, tensor in source.tensors()}
         )
+        names = self.config.canonical(self._tensors)
+        self._tensors = {names[name]: tensor for name, tensor in self._tensors.items()}
         self._embedding: PackedMatrix | None = None  # checked and kept once it was asked for
-        shapes = self.config.shapes()
+        shapes = self.config.linears()
         self._refuse_unknown({self.config.embedding, *shapes, *self.config.vectors()})
         if self.config.tied:
             self._tensors[self.config.head] = self._tensor(self.config.embedding)
         expected = {
             self.config.embedding: (self.config.vocab, self.config.hidden),
             **shapes,
-            **{name: (n,) for name, n in self.config.vectors().items()},
+            **self.config.vectors(),
         }
         for name, shape in expected.items():
-            tensor = self._tensor(name)
+            tensor = self._upright(name)
             if tensor.shape != shape or not tensor.is_float:
-                raise SeedLMError(f"{self.folder}: tensor {name!r} is {tensor.dtype} {list(tensor.shape)}:"
-                                  f" expected F16, BF16 or F32 {list(shape)}")  # fmt: skip
-        self.linear: dict[str, RawTensor | PackedTensor] = {name: self._tensors[name] for name in shapes}
+                found, wanted = (list(s)[:: -1 if name in self.config.transposed else 1] for s in (tensor.shape, shape))
+                raise SeedLMError(f"{self.folder}: tensor {name!r} is {tensor.dtype} {found}:"
+                                  f" expected F16, BF16 or F32 {wanted}")  # fmt: skip
+        self.linear = {name: self._tensors[name] for name in shapes}
 
-    def _tensor(self, name: str) -> RawTensor | PackedTensor:
+    def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:
             raise SeedLMError(f"{self.folder}: tensor {name!r} is missing")
         return self._tensors[name]
+
+    def _upright(self, name: str) -> Tensor:
+        """A tensor with the outputs first, however it is stored."""
+        tensor, turned = self._tensor(name), name in self.config.transposed
+        if isinstance(tensor, PackedTensor) and tensor.info.transposed != turned:
+            how = "as it is stored" if turned else "with rows and columns exchanged"
+            raise SeedLMError(f"{self.folder}: tensor {name!r} was compressed {how}, and its rows are not outputs:"
+                              f" compress the folder with its {CONFIG} anew")  # fmt: skip
+        if turned:
+            tensor = self._tensors[name] = tensor.transposed()
+        return tensor
 
     def _refuse_unknown(self, known: set[str]) -> None:
         unknown = [name for name in self._tensors if name not in known and not self.config.ignored.fullmatch(name)]
@@ -87,7 +103,7 @@ class Checkpoint:
                               f" {', '.join(map(repr, unknown[:4]))}{more}")  # fmt: skip
 
     def vector(self, name: str) -> np.ndarray:
-        """A norm's weight or a bias, float32."""
+        """One of `ModelConfig.vectors`, float32."""
         return self._tensors[name].array().astype(np.float32)
 
     def embedding(self, tokens: np.ndarray) -> np.ndarray:

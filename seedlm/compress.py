@@ -21,7 +21,7 @@ from seedlm.golden.rotation import LEAST_BLOCK
 
 if TYPE_CHECKING:
     from seedlm.encoder.job import Result
-    from seedlm.encoder.plan import Options, Plan
+    from seedlm.encoder.plan import Layout, Options, Plan
     from seedlm.encoder.workspace import Workspace
     from seedlm.golden.files.sources import Source
 
@@ -29,11 +29,13 @@ NAME = "compress"
 SUMMARY = "compress the matrices of a model"
 DESCRIPTION = """\
 Compress every 2-D floating tensor (F16, BF16, F32) of IN into OUT, and every 3-D one as a stack of
-matrices; all other tensors are copied as they are, and so are the routers of mixtures of experts and
-matrices that would grow. Each block of weights becomes the word that reproduces it best.
-Ends with each tensor's relative error (Frobenius), the share of its energy in weights beyond the
-codec's range, and stored bits per weight; warns of tensors whose outliers are clipped or cost the
-other weights of their rows dearly.
+matrices; all other tensors are copied as they are, and so are the routers of mixtures of experts,
+learned positions and matrices that would grow. Matrices that the architecture of the model's
+config.json has with their inputs first (GPT-2) are compressed with the outputs first, as they are
+multiplied. Each block of weights becomes the word that reproduces it best. Ends with each tensor's
+relative error (Frobenius), the share of its energy in weights beyond the codec's range, and stored
+bits per weight; warns of tensors whose outliers are clipped or cost the other weights of their rows
+dearly.
 
 IN is a safetensors file, the index of a sharded one, or a Hugging Face folder with either. OUT is a
 packed file, or for an index or a folder a folder of packed files under the same names.
@@ -117,7 +119,7 @@ def _compress(args: argparse.Namespace, console: Console, options: Options, sour
     from seedlm.encoder.plan import make_plan
     from seedlm.encoder.workspace import Workspace
 
-    plan = make_plan(source, options)
+    plan = make_plan(source, options, _layout(source))
     with console.progress("checking", plan.weights, "{:,.0f} weights".format) as advance:
         key = survey(plan, options.exp_bias, advance)
     work = Workspace(args.output, key)
@@ -145,6 +147,27 @@ def _compress(args: argparse.Namespace, console: Console, options: Options, sour
         "blocks_per_second": round(blocks / encoding) if encoding else 0,
         "leftovers": [str(path) for path in work.leftovers],
     }
+
+
+def _layout(source: Source) -> Layout:
+    """What the architecture of the model's config.json says of its tensors; nothing if there is none that we have."""
+    from seedlm.encoder.plan import Layout
+    from seedlm.golden.files.json_files import read_json
+    from seedlm.golden.files.sources import CONFIG
+    from seedlm.host.models import model_config
+
+    path = source.root / CONFIG
+    if not path.exists():
+        return Layout()
+    try:
+        config = model_config(read_json(path), str(path))
+    except SeedLMError:
+        return Layout()
+    names = config.canonical(name for _, name, _ in source.tensors())
+    return Layout(
+        transposed=frozenset(name for name, known in names.items() if known in config.transposed),
+        looked_up=frozenset(name for name, known in names.items() if known in config.vectors()),
+    )
 
 
 def _encode(args: argparse.Namespace, console: Console, plan: Plan, work: Workspace) -> tuple[int, int]:
@@ -175,6 +198,7 @@ def _what(options: Options, source: Source, plan: Plan) -> dict:
         "encoder": options.encoder,
         "copied": {name: t.data.nbytes for _, name, t in source.tensors() if name not in names},
         "kept": plan.kept,
+        "transposed": [task.name for task in plan.tasks if task.transposed],
         "shards": list(source.shards),
         "files_copied": source.copied,
         "files_left_out": [path.name for path in source.left_out],
@@ -245,6 +269,9 @@ def _print(report: dict, console: Console) -> None:
 def _print_kept(report: dict, console: Console) -> None:
     for name, why in report["kept"].items():
         console.print(f"kept as it is: {name} {why}")
+    if turned := report["transposed"]:
+        more = f" and {len(turned) - 1} more" if len(turned) > 1 else ""
+        console.print(f"transposed, rows are outputs: {turned[0]}{more}")
 
 
 # --- plan ------------------------------------------------------------------------------------------
@@ -256,7 +283,7 @@ def _plan(args: argparse.Namespace, console: Console, options: Options) -> int:
     from seedlm.golden.files.sources import open_source
 
     source = open_source(args.input)
-    plan = make_plan(source, options)
+    plan = make_plan(source, options, _layout(source))
     jobs = args.jobs or cores()
     speeds = seconds_per_block(plan, options.exp_bias)
     tensors = {

@@ -52,7 +52,7 @@ def _expand(file: PackedFile, dtype: str, advance) -> dict[str, RawTensor]:
         kind = info.dtype if dtype == "original" else dtype
         # F16 from float64, so that the weights are rounded once
         weights = file.matrix(name).decode(np.float64 if kind == "F16" else np.float32)
-        out[name] = RawTensor.from_array(weights.reshape(info.plain_shape), kind)
+        out[name] = RawTensor.from_array(info.plain(weights), kind)
         if not np.isfinite(out[name].array()).all():
             raise SeedLMError(f"{file.path}: tensor {name!r}: a weight is too large for {kind}: try --dtype F32")
         advance(info.shape[0] * info.shape[1])

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             tensors[name] = {
                 "codec": info.codec.name,
                 "shape": list(info.plain_shape),
+                "transposed": info.transposed,
                 "exp_bias": info.exp_bias,
                 "rotation": info.rotation and info.rotation.block,
                 "dtype": info.dtype,
@@ -67,6 +68,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
             "status": "ok",
         }
     )
+    _print_tensors(tensors, other, console)
+    console.print()
+    files = f" in {len(model.files)} files" if len(model.files) > 1 else ""
+    console.print(
+        f"{args.file}: {human_bytes(size)}{files}, version {VERSION}, {len(tensors)} compressed tensors,"
+        f" {len(other)} copied; {words:,} words checked, all good"
+    )
+    return 0
+
+
+def _print_tensors(tensors: dict[str, dict], other: dict[str, dict], console: Console) -> None:
     console.table(
         ("<tensor", "<codec", "shape", "bits/weight", "exp. bias", "rotation", "<source"),
         [
@@ -81,10 +93,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
             ("<copied tensor", "<dtype", "shape"),
             [(name, t["dtype"], by(t["shape"])) for name, t in other.items()],
         )
-    console.print()
-    files = f" in {len(model.files)} files" if len(model.files) > 1 else ""
-    console.print(
-        f"{args.file}: {human_bytes(size)}{files}, version {VERSION}, {len(tensors)} compressed tensors,"
-        f" {len(other)} copied; {words:,} words checked, all good"
-    )
-    return 0
+    if turned := sum(t["transposed"] for t in tensors.values()):
+        console.print()
+        console.print(f"compressed transposed, rows are outputs: {turned} of the tensors")

@@ -77,7 +77,8 @@ def _keep(metadata: Mapping[str, str]) -> dict[str, str]:
 class TensorInfo:
     """What a packed file says of a compressed tensor.
 
-    A stack of matrices [n, rows, cols] is stored as one matrix [n * rows, cols]; `stack` is then its own shape.
+    A stack of matrices [n, rows, cols] is stored as one matrix [n * rows, cols]; `stack` is then its own shape. A
+    matrix that the checkpoint has with the inputs first is stored with the outputs first; it is then `transposed`.
     """
 
     codec: Codec
@@ -86,11 +87,16 @@ class TensorInfo:
     dtype: str
     stack: tuple[int, ...] | None = None
     rotation: Rotation | None = None
+    transposed: bool = False
 
     @property
     def plain_shape(self) -> tuple[int, ...]:
         """The shape of the tensor before compression."""
-        return self.stack or self.shape
+        return self.shape[::-1] if self.transposed else self.stack or self.shape
+
+    def plain(self, weights: np.ndarray) -> np.ndarray:
+        """The weights of the stored matrix as the tensor had them before compression."""
+        return weights.T if self.transposed else weights.reshape(self.plain_shape)
 
 
 class PackedFile:
@@ -151,7 +157,7 @@ class PackedFile:
 
     def _stacked(self, name: str, info: TensorInfo | None, shape: Any) -> TensorInfo:
         good = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
-        if info is None or not good or (shape[0] * shape[1], shape[2]) != info.shape:
+        if info is None or info.transposed or not good or (shape[0] * shape[1], shape[2]) != info.shape:
             expected = f"n, rows, cols of {info.shape[0]} x {info.shape[1]} weights" if info else "a compressed tensor"
             raise SeedLMError(f"{self.path}: tensor {name!r}: in 'stacks': expected {expected}, found {shape!r}")
         return replace(info, stack=tuple(shape))
@@ -163,7 +169,7 @@ class PackedFile:
 
         keys = {"shape", "codec", "exp_bias", "dtype"}
         require(
-            isinstance(entry, dict) and set(entry) - {"rotation"} == keys,
+            isinstance(entry, dict) and set(entry) - {"rotation", "transposed"} == keys,
             f"metadata must have exactly {', '.join(sorted(keys))},"
             f" found {', '.join(sorted(entry)) if isinstance(entry, dict) else repr(entry)}",
         )
@@ -176,6 +182,7 @@ class PackedFile:
         require(
             entry["dtype"] in SOURCE_DTYPES, f"dtype must be one of {', '.join(SOURCE_DTYPES)}, not {entry['dtype']!r}"
         )
+        require(entry.get("transposed", True) is True, f"transposed must be true, not {entry.get('transposed')!r}")
         require(isinstance(entry["codec"], str), f"codec must be a name, not {entry['codec']!r}")
         try:
             kind = codec(entry["codec"])
@@ -184,7 +191,8 @@ class PackedFile:
                 rotation.check(shape[1])
         except SeedLMError as error:
             raise SeedLMError(f"{self.path}: tensor {name!r}: {error}") from error
-        return TensorInfo(kind, (shape[0], shape[1]), bias, entry["dtype"], rotation=rotation)
+        turned = "transposed" in entry
+        return TensorInfo(kind, (shape[0], shape[1]), bias, entry["dtype"], rotation=rotation, transposed=turned)
 
     def _expect(self, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> None:
         expected = f"expected {dtype} {list(shape)}"
@@ -238,20 +246,29 @@ class PackedTensor:
 
     file: PackedFile
     name: str
+    turned: bool = False
     is_float = True
 
     @property
+    def info(self) -> TensorInfo:
+        return self.file.tensors[self.name]
+
+    @property
     def codec(self) -> Codec:
-        return self.file.tensors[self.name].codec
+        return self.info.codec
 
     @property
     def dtype(self) -> str:
         """What the weights were before compression."""
-        return self.file.tensors[self.name].dtype
+        return self.info.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.file.tensors[self.name].plain_shape
+        return self.info.plain_shape[:: -1 if self.turned else 1]
+
+    def transposed(self) -> PackedTensor:
+        """The tensor with rows and columns exchanged; `matrix` is the same."""
+        return replace(self, turned=not self.turned)
 
     def matrix(self) -> PackedMatrix:
         """The tensor, checked; see `PackedFile.matrix`."""
@@ -259,7 +276,8 @@ class PackedTensor:
 
     def array(self) -> np.ndarray:
         """The weights, float32."""
-        return self.matrix().decode().reshape(self.shape)
+        weights = self.info.plain(self.matrix().decode())
+        return weights.T if self.turned else weights
 
 
 def stored_layout(name: str, info: TensorInfo) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -354,6 +372,8 @@ def write_stored(
         }
         if info.rotation is not None:
             entries[name]["rotation"] = info.rotation.metadata()
+        if info.transposed:
+            entries[name]["transposed"] = True
     for name, tensor in (other or {}).items():
         if name in entries:
             raise SeedLMError(f"{path}: two tensors would be called {name!r}")

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path
 
-__all__ = ["SOURCE_DTYPES", "RawTensor", "TensorFile", "can_write", "some_names", "write_tensors"]
+__all__ = ["SOURCE_DTYPES", "RawTensor", "TensorFile", "TransposedTensor", "can_write", "some_names", "write_tensors"]
 
 SOURCE_DTYPES = ("F16", "BF16", "F32")  # what a weight tensor may be before compression
 
@@ -81,6 +81,10 @@ class RawTensor:
         data = self.data[start * stride : stop * stride]
         return RawTensor(self.dtype, (max(0, stop - start), *self.shape[1:]), data)
 
+    def transposed(self) -> TransposedTensor:
+        """A matrix with rows and columns exchanged, sharing the data."""
+        return TransposedTensor(self)
+
     def array(self) -> np.ndarray:
         """The values: a view where NumPy has the dtype; BF16 widened to float32, exactly."""
         if self.dtype == "BF16":
@@ -89,6 +93,46 @@ class RawTensor:
         if self.dtype not in _NUMPY:
             raise SeedLMError(f"dtype {self.dtype} has no NumPy form")
         return self.data.view(_NUMPY[self.dtype].newbyteorder("<")).reshape(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class TransposedTensor:
+    """A matrix that its file has as [cols, rows], as a `RawTensor` [rows, cols]; its bytes are put in order when asked.
+
+    Parameters
+    ----------
+    stored : RawTensor
+    """
+
+    stored: RawTensor
+
+    @property
+    def dtype(self) -> str:
+        return self.stored.dtype
+
+    @property
+    def is_float(self) -> bool:
+        return self.stored.is_float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stored.shape[::-1]
+
+    @property
+    def data(self) -> np.ndarray:
+        """Bytes of the matrix, row by row; a copy."""
+        return self.rows(0, self.shape[0]).data
+
+    def rows(self, start: int, stop: int) -> RawTensor:
+        """Rows start to stop - 1, a copy."""
+        cols, rows = self.stored.shape
+        columns = self.stored.data.reshape(cols, rows, -1)[:, start:stop]
+        data = np.ascontiguousarray(columns.transpose(1, 0, 2))
+        return RawTensor(self.dtype, (data.shape[0], cols), data.reshape(-1))
+
+    def array(self) -> np.ndarray:
+        """The values, see `RawTensor.array`."""
+        return self.stored.array().T
 
 
 def can_write(dtype: str) -> bool:

@@ -9,7 +9,7 @@ from seedlm.encoder import compress_matrix, relative_error
 from seedlm.encoder.families import encoder_of
 from seedlm.encoder.families._base import BIAS_LIMIT
 from seedlm.encoder.job import encode, seconds_per_block, survey, unfinished, write
-from seedlm.encoder.plan import Options, make_plan, plan_tensors
+from seedlm.encoder.plan import Layout, Options, make_plan, plan_tensors
 from seedlm.encoder.workspace import Workspace
 from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
@@ -37,8 +37,8 @@ def write_model(tmp_path, rng):
     return make
 
 
-def compress(source, output, options):
-    plan = make_plan(source, options)
+def compress(source, output, options, layout=Layout()):
+    plan = make_plan(source, options, layout)
     with Workspace(output, survey(plan)) as work:
         encode(unfinished(plan, work), work, jobs=1)
         results = write(plan, work, source, output)
@@ -75,6 +75,27 @@ def test_what_would_grow_is_kept(write_model, name):
     if name != "fp16":
         with pytest.raises(SeedLMError, match="nothing to compress: 1 tensors stay as they are: 'column' would grow"):
             make_plan(source, Options(codec=codec(name)))
+
+
+def test_what_an_architecture_says(write_model, tmp_path, rng):
+    """A matrix with the inputs first is compressed as its transpose would be; what is looked up stays as it is."""
+    kind = codec("int8")
+    w = rng.normal(0, 0.02, (40, 24)).astype(np.float32)
+    source = write_model({"conv": RawTensor.from_array(w, "F32"), "positions": (32, 24), "w": (8, 24)})
+    layout = Layout(transposed=frozenset({"conv"}), looked_up=frozenset({"positions"}))
+    plan, _ = compress(source, tmp_path / "out", Options(codec=kind), layout)
+    assert {t.name: (t.shape, t.transposed) for t in plan.tasks} == {"conv": ((24, 40), True), "w": ((8, 24), False)}
+    assert plan.kept == {"positions": "is looked up, not multiplied with (--set compresses it)"}
+    packed = PackedFile(tmp_path / "out")
+    assert packed.tensors["conv"].plain_shape == (40, 24)
+    expected = compress_matrix(w.T.copy(), kind)
+    assert np.array_equal(packed.matrix("conv").words, expected.words)
+    assert np.array_equal(packed.matrix("conv").scales, expected.scales)
+    chosen = Options(codec=kind, chosen=(("positions", QUICK),))
+    assert {t.name for t in make_plan(source, chosen, layout).tasks} == {"conv", "positions", "w"}
+    write_tensors(tmp_path / "i", {"conv": RawTensor.from_array(np.ones(40))})
+    weighted = make_plan(source, Options(codec=kind, importance=tmp_path / "i"), layout)
+    assert weighted.tasks[0].importance.shape == (40,)
 
 
 def test_mixtures_of_experts(write_model):

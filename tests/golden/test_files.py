@@ -169,6 +169,30 @@ def test_equal_input_gives_equal_bytes(tmp_path, rng):
     assert list(PackedFile(tmp_path / "p").tensors) == ["w", "é"]
 
 
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+def test_transposed_tensor(dtype, rng):
+    """What its file has as [cols, rows], row by row and as a whole."""
+    stored = RawTensor.from_array(rng.standard_normal((7, 5)), dtype)
+    turned = stored.transposed()
+    assert (turned.shape, turned.dtype, turned.is_float) == ((5, 7), dtype, True)
+    assert np.array_equal(turned.array(), stored.array().T)
+    assert np.array_equal(turned.rows(1, 4).array(), stored.array().T[1:4])
+    assert np.array_equal(turned.rows(3, 9).array(), stored.array().T[3:])
+    assert np.array_equal(RawTensor(dtype, turned.shape, turned.data).array(), stored.array().T)
+
+
+def test_transposed_entry(tmp_path):
+    """Its shape is that of the stored rows; the source's is the other way round."""
+    info = PackedFile(one_row(tmp_path / "p", {"transposed": True})).tensors["w"]
+    assert (info.shape, info.plain_shape, info.transposed) == ((1, 9), (9, 1), True)
+    assert PackedFile(one_row(tmp_path / "q")).tensors["w"].plain_shape == (1, 9)
+    for wrong in (False, 1, "yes"):
+        complaint = message(PackedFile, one_row(tmp_path / "p", {"transposed": wrong}))
+        assert complaint.endswith(f"tensor 'w': transposed must be true, not {wrong!r}")
+    stacked = one_row(tmp_path / "p", {"transposed": True}, stacks=json.dumps({"w": [1, 1, 9]}))
+    assert "in 'stacks': expected" in message(PackedFile, stacked)
+
+
 def test_reading_is_lazy(tmp_path, rng):
     matrices = {name: PackedMatrix.random(PRESETS["seedlm4"], 40, 80, rng) for name in "ab"}
     write_packed(tmp_path / "p", matrices, {"c": RawTensor.from_array(np.zeros(1000))})
