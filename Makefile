@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # The generated Verilog must not depend on the order of sets.
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup venv tools demo litedram test test-slow test-seeds test-model test-all lint format lock clean distclean
+.PHONY: help setup venv tools demo litedram test test-slow test-seeds test-model test-transformers test-all lint format lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,11 @@ test-seeds: venv tools ## the RTL tests, SEEDS times with a seed drawn anew
 
 test-model: venv tools ## the bundled model writes 32 tokens on the RTL and on the reference: equal bits
 	@$(BIN)/python -m pytest -q -m slow tests/seedlm/test_generate.py $(PYTEST_ARGS)
+
+test-transformers: venv ## install torch and transformers, and compare every model architecture with them anew
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c requirements.lock -e '.[transformers]'
+	@$(BIN)/python -m tests.host.models.transformers_logits
+	@$(BIN)/python -m pytest -q tests/host/models tests/host/test_llama.py $(PYTEST_ARGS)
 
 test-all: venv tools lint ## fast and slow
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q $(PYTEST_ARGS)

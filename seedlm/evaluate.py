@@ -65,7 +65,7 @@ MARKERS = {"optimal": "o", "paper": "s"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", type=Path,
-        help="Hugging Face directory of a Llama model, plain or packed; or the weights' file in it",
+        help="Hugging Face directory of a model, plain or packed; or the weights' file in it",
     )  # fmt: skip
     parser.add_argument(
         "--original", metavar="MODEL", type=Path, help="of a packed model: what it is compared with"

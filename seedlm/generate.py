@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 NAME = "run"
 SUMMARY = "let a language model write, on the reference or on the simulated accelerator"
 DESCRIPTION = """\
-Continue a text with a model of the Llama architecture in a Hugging Face directory (config.json,
-model.safetensors or its shards, tokenizer.json), plain or as seedlm compress wrote it. Every linear
-layer of every token is a product with compressed weights and FP16 activations; norms, attention and
-sampling are computed in FP32. The first run with a codec compresses a plain model, as seedlm
-compress does; later runs find the packed file in the cache (see seedlm --help), by the content of the
-weights.
+Continue a text with a language model in a Hugging Face directory (config.json, model.safetensors or
+its shards, tokenizer.json), plain or as seedlm compress wrote it; the architectures are listed in
+docs/models.md. Every linear layer of every token is a product with compressed weights and FP16
+activations; norms, attention and sampling are computed in FP32. The first run with a codec
+compresses a plain model, as seedlm compress does; later runs find the packed file in the cache (see
+seedlm --help), by the content of the weights.
 """
 EXAMPLES = """\
 examples:
@@ -51,7 +51,7 @@ ENGINES = ("reference", "rtl", "float32")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", type=Path,
-        help="Hugging Face directory of a Llama model, plain or packed; or the weights' file in it",
+        help="Hugging Face directory of a model, plain or packed; or the weights' file in it",
     )  # fmt: skip
     parser.add_argument("--prompt", metavar="TEXT", default="", help="what the text begins with (default: nothing)")
     parser.add_argument("--tokens", metavar="N", type=positive, default=32, help="how many to add (default: 32)")
