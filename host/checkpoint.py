@@ -62,19 +62,15 @@ class Checkpoint:
         names = self.config.canonical(self._tensors)
         self._tensors = {names[name]: tensor for name, tensor in self._tensors.items()}
         self._embedding: PackedMatrix | None = None  # checked and kept once it was asked for
-        shapes = self.config.linears()
-        self._refuse_unknown({self.config.embedding, *shapes, *self.config.vectors()})
+        shapes, vectors, turned = self.config.linears(), self.config.vectors(), self.config.transposed
+        self._refuse_unknown({self.config.embedding, *shapes, *vectors})
         if self.config.tied:
             self._tensors[self.config.head] = self._tensor(self.config.embedding)
-        expected = {
-            self.config.embedding: (self.config.vocab, self.config.hidden),
-            **shapes,
-            **self.config.vectors(),
-        }
+        expected = {self.config.embedding: (self.config.vocab, self.config.hidden), **shapes, **vectors}
         for name, shape in expected.items():
-            tensor = self._upright(name)
+            tensor = self._upright(name, name in turned)
             if tensor.shape != shape or not tensor.is_float:
-                found, wanted = (list(s)[:: -1 if name in self.config.transposed else 1] for s in (tensor.shape, shape))
+                found, wanted = (list(s)[:: -1 if name in turned else 1] for s in (tensor.shape, shape))
                 raise SeedLMError(f"{self.folder}: tensor {name!r} is {tensor.dtype} {found}:"
                                   f" expected F16, BF16 or F32 {wanted}")  # fmt: skip
         self.linear = {name: self._tensors[name] for name in shapes}
@@ -84,9 +80,9 @@ class Checkpoint:
             raise SeedLMError(f"{self.folder}: tensor {name!r} is missing")
         return self._tensors[name]
 
-    def _upright(self, name: str) -> Tensor:
-        """A tensor with the outputs first, however it is stored."""
-        tensor, turned = self._tensor(name), name in self.config.transposed
+    def _upright(self, name: str, turned: bool) -> Tensor:
+        """A tensor with the outputs first; `turned`: the checkpoint has the inputs first."""
+        tensor = self._tensor(name)
         if isinstance(tensor, PackedTensor) and tensor.info.transposed != turned:
             how = "as it is stored" if turned else "with rows and columns exchanged"
             raise SeedLMError(f"{self.folder}: tensor {name!r} was compressed {how}, and its rows are not outputs:"

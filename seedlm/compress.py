@@ -164,9 +164,10 @@ def _layout(source: Source) -> Layout:
     except SeedLMError:
         return Layout()
     names = config.canonical(name for _, name, _ in source.tensors())
+    transposed, vectors = config.transposed, config.vectors()
     return Layout(
-        transposed=frozenset(name for name, known in names.items() if known in config.transposed),
-        looked_up=frozenset(name for name, known in names.items() if known in config.vectors()),
+        transposed=frozenset(name for name, known in names.items() if known in transposed),
+        looked_up=frozenset(name for name, known in names.items() if known in vectors),
     )
 
 

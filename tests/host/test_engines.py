@@ -14,6 +14,7 @@ from seedlm.host.engines import AcceleratorEngine, ReferenceEngine
 from seedlm.host.models import language_model
 from seedlm.host.sampling import Sampler
 from tests.host.fake_transport import FakeAccelerator
+from tests.host.models.cases import text, write_case
 from tests.host.tiny_llama import write_model
 
 SEED = 11
@@ -55,6 +56,17 @@ def test_same_logits(checkpoint, name):
         mine, theirs = (m.logits(step, cache, last=True) for m, cache in zip((rtl, reference), caches, strict=True))
         assert np.array_equal(mine.view(np.uint32), theirs.view(np.uint32))
         step = [sampler(mine[0])]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bloom", "phi3", "mixtral", "qwen2-moe"])
+def test_same_logits_of_other_architectures(name, tmp_path):
+    """Fused and transposed matrices, experts that only some positions chose."""
+    checkpoint = Checkpoint(write_case(tmp_path, name))
+    matrices, device = packed(checkpoint, "seedlm3r"), device_of("seedlm3r")
+    rtl = language_model(checkpoint, AcceleratorEngine(Accelerator(device, device.config), matrices))
+    reference = language_model(checkpoint, ReferenceEngine(matrices.__getitem__, 10**6))
+    mine, theirs = rtl.logits(text()[:7]), reference.logits(text()[:7])
+    assert np.array_equal(mine.view(np.uint32), theirs.view(np.uint32))
 
 
 def test_shared_activations_are_loaded_once(checkpoint):
