@@ -52,6 +52,13 @@ def test_a_family_is_four_files_and_nothing_else_names_it():
             assert [line for line in lines if not re.search("U8|=int8", line)] == [], file
 
 
+def test_an_architecture_is_one_file_and_nothing_else_names_it():
+    files = {f for f in named(section("Add a model architecture")) if f.startswith("host/models/") and "/_" not in f}
+    assert "host/models/qwen3.py" in files  # the worked example
+    naming = [p.relative_to(TOP).as_posix() for p in sources() if re.search(r"Qwen3|qwen3", p.read_text())]
+    assert naming == ["host/models/qwen3.py"]
+
+
 @pytest.mark.parametrize("package", REGISTRIES)
 def test_every_entry_is_found_by_itself(package):
     folder = TOP / package.replace(".", "/")
