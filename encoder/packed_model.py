@@ -164,9 +164,9 @@ def _key(plan: Plan, options: Options) -> str:
     parts: list[object] = [options.encoder, options.exp_bias, code_digest()]
     for task in plan.tasks:
         content = hashlib.sha256()
-        data = task.tensor.data
-        for start in range(0, len(data), CHUNK):
-            content.update(data[start : start + CHUNK])
+        step = max(1, CHUNK * task.shape[0] // task.tensor.nbytes)
+        for start in range(0, task.shape[0], step):
+            content.update(task.tensor.rows(start, start + step).data)
         parts += [task.name, task.codec.name, task.tensor.dtype, task.shape, task.rotation, content.hexdigest()]
     return digest(*parts)
 

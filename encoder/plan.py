@@ -240,8 +240,8 @@ def make_plan(source: Source, options: Options, layout: Layout = Layout()) -> Pl
         label = f"{source.label(shard)}: tensor {name!r}"
         matrix = tensor.transposed() if name in layout.transposed and len(tensor.shape) == 2 else tensor
         task = _task(len(plan.tasks), shard, name, label, matrix, options, importance.get(name))
-        if task.stored_bits > 8 * tensor.data.nbytes:
-            before, after = (bits / task.weights for bits in (8 * tensor.data.nbytes, task.stored_bits))
+        if task.stored_bits > 8 * tensor.nbytes:
+            before, after = (bits / task.weights for bits in (8 * tensor.nbytes, task.stored_bits))
             kept[name] = f"would grow from {before:g} to {after:.4g} bits per weight in codec {task.codec}"
         else:
             plan.tasks.append(task)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["read_json"]
+__all__ = ["parse_json", "read_json"]
 
 
 def read_json(path: str | os.PathLike) -> dict:
@@ -20,11 +20,18 @@ def read_json(path: str | os.PathLike) -> dict:
         No such file, not JSON, or another value than an object.
     """
     try:
-        value = json.loads(Path(path).read_bytes())
+        content = Path(path).read_bytes()
     except OSError as error:
         raise SeedLMError(f"{path}: cannot read: {error.strerror or error}") from error
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes, where: str) -> dict:
+    """The JSON object in the content of a file, see `read_json`; `where` begins the messages."""
+    try:
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise SeedLMError(f"{path}: not JSON: {error}") from error
+        raise SeedLMError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise SeedLMError(f"{path}: expected a JSON object")
+        raise SeedLMError(f"{where}: expected a JSON object")
     return value

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path, require_new, require_writable
-from seedlm.golden.files.json_files import read_json
+from seedlm.golden.files.json_files import parse_json, read_json
 from seedlm.golden.files.packed import FORMAT, PackedFile, PackedTensor, TensorInfo, foreign_seeds
 from seedlm.golden.files.quantised import quantised_config, quantised_tensor
 from seedlm.golden.files.tensors import RawTensor, TensorFile
@@ -20,6 +20,7 @@ from seedlm.golden.matrix import PackedMatrix
 __all__ = [
     "CONFIG",
     "INDEX",
+    "SINGLE",
     "PackedSource",
     "Source",
     "foreign_quantisation",
@@ -63,6 +64,11 @@ class Source:
         Files of a folder to copy: configuration, tokenizer, parts of a sentence-transformers model.
     left_out : list of Path
         Files that hold weights in another form, and other sub-folders: not copied.
+    made : mapping of str to callable
+        Files that a folder would have beside its weights and that are made here, from a model in another form: by
+        name, what gives their content.
+    quantised : mapping of str to int
+        How many tensors were quantised before, by the names of their types; their values are what that has left.
     """
 
     path: Path
@@ -71,6 +77,8 @@ class Source:
     folder: bool = False
     others: list[Path] = field(default_factory=list)
     left_out: list[Path] = field(default_factory=list)
+    made: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    quantised: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -79,8 +87,45 @@ class Source:
 
     @property
     def copied(self) -> list[str]:
-        """The files to copy, by their names in the folder."""
-        return [path.relative_to(self.root).as_posix() for path in self.others]
+        """The files that a folder has beside its weights, by their names in it."""
+        return [path.relative_to(self.root).as_posix() for path in self.others] + list(self.made)
+
+    def place(self, name: str) -> Path:
+        """A file beside the weights, for messages: its path, or the model's if the file is made."""
+        return self.path if name in self.made else self.root / name
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file beside the weights; None if there is none of that name.
+
+        Raises
+        ------
+        SeedLMError
+            It cannot be read, or cannot be made.
+        """
+        if name in self.made:
+            return self.made[name]()
+        if self.made:
+            return None
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SeedLMError(f"{self.root / name}: cannot read: {error.strerror or error}") from error
+
+    def json(self, name: str) -> dict | None:
+        """The JSON object in a file beside the weights; None if there is none of that name."""
+        content = self.read(name)
+        return None if content is None else parse_json(content, str(self.place(name)))
+
+    @property
+    def history(self) -> str:
+        """What has been done to the weights before, in one line; empty if nothing is known."""
+        if not self.quantised:
+            return ""
+        types = ", ".join(f"{count} {'tensor' if count == 1 else 'tensors'} {kind}"
+                          for kind, count in self.quantised.items())  # fmt: skip
+        return f"the weights were quantised before: {types}"
 
     @property
     def remark(self) -> str:
@@ -230,10 +275,14 @@ def require_output(output: Path, source: Source) -> None:
 
 def write_index(output: Path, source: Source) -> None:
     """Write what a folder has beside its shards, which must be there: the index, and copies of the other files."""
-    for path, name in zip(source.others, source.copied, strict=True):
+    for path in source.others:
+        name = path.relative_to(source.root).as_posix()
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(output / name) as temporary:
             shutil.copyfile(path, temporary)
+    for name, content in source.made.items():
+        with atomic_path(output / name) as temporary:
+            temporary.write_bytes(content())
     if source.index:
         weight_map, size = {}, 0
         for shard in source.shards:

@@ -6,8 +6,9 @@ Opening a file reads its header; the data of a tensor is a memory map until it i
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,16 @@ from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path
 
-__all__ = ["SOURCE_DTYPES", "RawTensor", "TensorFile", "TransposedTensor", "can_write", "some_names", "write_tensors"]
+__all__ = [
+    "SOURCE_DTYPES",
+    "LazyTensor",
+    "RawTensor",
+    "TensorFile",
+    "TransposedTensor",
+    "can_write",
+    "some_names",
+    "write_tensors",
+]
 
 SOURCE_DTYPES = ("F16", "BF16", "F32")  # what a weight tensor may be before compression
 
@@ -54,6 +64,11 @@ class RawTensor:
         """True for the dtypes that can be compressed: F16, BF16 and F32."""
         return self.dtype in SOURCE_DTYPES
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the data have."""
+        return self.data.nbytes
+
     @classmethod
     def from_array(cls, array: np.ndarray, dtype: str | None = None) -> RawTensor:
         """`array` as `dtype` (default: its own). Floats are rounded to nearest, ties to even; BF16 too."""
@@ -81,6 +96,12 @@ class RawTensor:
         data = self.data[start * stride : stop * stride]
         return RawTensor(self.dtype, (max(0, stop - start), *self.shape[1:]), data)
 
+    def take(self, indices: np.ndarray) -> RawTensor:
+        """The rows of these numbers, in an array of any shape; only they are read."""
+        indices = np.asarray(indices)
+        data = np.asarray(self.data.reshape(self.shape[0], -1)[indices])
+        return RawTensor(self.dtype, (*indices.shape, *self.shape[1:]), data.reshape(-1))
+
     def transposed(self) -> TransposedTensor:
         """A matrix with rows and columns exchanged, sharing the data."""
         return TransposedTensor(self)
@@ -102,9 +123,16 @@ class TransposedTensor:
     Parameters
     ----------
     stored : RawTensor
+    upright : RawTensor, optional
+        The matrix itself, where what is stored was made from it.
     """
 
     stored: RawTensor
+    upright: RawTensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.stored.nbytes
 
     @property
     def dtype(self) -> str:
@@ -125,6 +153,8 @@ class TransposedTensor:
 
     def rows(self, start: int, stop: int) -> RawTensor:
         """Rows start to stop - 1, a copy."""
+        if self.upright is not None:
+            return self.upright.rows(start, stop)
         cols, rows = self.stored.shape
         columns = self.stored.data.reshape(cols, rows, -1)[:, start:stop]
         data = np.ascontiguousarray(columns.transpose(1, 0, 2))
@@ -132,7 +162,59 @@ class TransposedTensor:
 
     def array(self) -> np.ndarray:
         """The values, see `RawTensor.array`."""
-        return self.stored.array().T
+        return self.stored.array().T if self.upright is None else self.upright.array()
+
+
+class LazyTensor(RawTensor):
+    """A tensor whose data are made when they are asked for, some rows at a time: a file holds them in another form.
+
+    Nothing is kept: `data` makes the whole tensor each time, `rows` only those rows.
+
+    Parameters
+    ----------
+    dtype : str
+        Safetensors name of what `read` gives, such as F32.
+    shape : tuple of int
+        With at least one dimension.
+    read : callable
+        Called with (first row, row after the last) gives their data, uint8, one-dimensional. A row is all that has
+        one index along the first dimension.
+    upright : RawTensor, optional
+        The same matrix with rows and columns exchanged, if that is how the file has it.
+    """
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], read: Callable[[int, int], np.ndarray],
+                 upright: RawTensor | None = None):  # fmt: skip
+        for name, value in (("dtype", dtype), ("shape", shape), ("_read", read), ("_upright", upright)):
+            object.__setattr__(self, name, value)  # the class is frozen
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._read(0, self.shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * _width(self.dtype)
+
+    def rows(self, start: int, stop: int) -> RawTensor:
+        """Rows start to stop - 1, made now."""
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        return RawTensor(self.dtype, (max(0, stop - start), *self.shape[1:]), self._read(start, max(start, stop)))
+
+    def transposed(self) -> TransposedTensor:
+        """A matrix with rows and columns exchanged."""
+        return TransposedTensor(self, self._upright)
+
+    def take(self, indices: np.ndarray) -> RawTensor:
+        """The rows of these numbers, each made once."""
+        chosen, places = np.unique(indices, return_inverse=True)
+        made = np.stack([self._read(int(row), int(row) + 1) for row in chosen])
+        return RawTensor(self.dtype, (*np.shape(indices), *self.shape[1:]), made[places.reshape(-1)].reshape(-1))
+
+
+def _width(dtype: str) -> int:
+    """Bytes of an element."""
+    return 2 if dtype == "BF16" else _NUMPY[dtype].itemsize
 
 
 def can_write(dtype: str) -> bool:
