@@ -1,4 +1,4 @@
-"""A Hugging Face directory, plain or packed: what the model is (config.json) and its tensors, opened lazily."""
+"""A model, plain or packed: what it is (config.json) and its tensors, opened lazily."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.json_files import read_json
 from seedlm.golden.files.packed import PackedTensor
-from seedlm.golden.files.sources import CONFIG, PackedSource, open_model
+from seedlm.golden.files.sources import CONFIG, PackedSource, Source, open_model
 from seedlm.golden.files.tensors import RawTensor, TransposedTensor
 from seedlm.golden.matrix import PackedMatrix
+from seedlm.host.formats import format_of
 from seedlm.host.models import architecture_of, model_config
 
 __all__ = ["Checkpoint"]
@@ -25,12 +26,15 @@ class Checkpoint:
     Parameters
     ----------
     path : Path
-        A folder with config.json and what `open_model` takes for the model; or a file beside its config.json.
+        A folder with config.json and what `open_model` takes for the model; a file beside its config.json; or a file of
+        another form, see `host.formats`.
 
     Attributes
     ----------
     folder : Path
-        The folder of config.json.
+        The folder of the model's files.
+    source : Source
+        Its files as they are stored.
     architecture : Architecture
     config : ModelConfig
     packed : bool
@@ -51,11 +55,15 @@ class Checkpoint:
         if not path.exists():
             raise SeedLMError(f"{path}: no such directory: expected a Hugging Face model with {CONFIG}")
         self.folder = path if path.is_dir() else path.parent
-        content, place = read_json(self.folder / CONFIG), str(self.folder / CONFIG)
+        form = format_of(path)
+        made = form.open(path) if form else None
+        content = made.json(CONFIG) if made else read_json(self.folder / CONFIG)
+        place = str(path if made else self.folder / CONFIG)
         self.architecture = architecture_of(content, place)
         self.config = model_config(content, place)
-        source = open_model(path)
+        source = made or open_model(path)
         self.packed = isinstance(source, PackedSource)
+        self.source: Source = source.source if isinstance(source, PackedSource) else source
         self._tensors: dict[str, Tensor] = (
             source.packed | source.other if self.packed else {name: tensor for _, name, tensor in source.tensors()}
         )
@@ -107,9 +115,7 @@ class Checkpoint:
         tensor = self._tensors[self.config.embedding]
         if isinstance(tensor, PackedTensor):
             return self._packed_embedding(tensor, tokens)
-        width = {"F16": 2, "BF16": 2, "F32": 4}[tensor.dtype] * self.config.hidden
-        rows = np.asarray(tensor.data.reshape(self.config.vocab, width)[tokens])
-        return RawTensor(tensor.dtype, (*np.shape(tokens), self.config.hidden), rows.reshape(-1)).array().astype("f4")
+        return tensor.take(tokens).array().astype(np.float32)
 
     def _packed_embedding(self, tensor: PackedTensor, tokens: np.ndarray) -> np.ndarray:
         matrix = self._embedding = self._embedding or tensor.matrix()

@@ -37,8 +37,9 @@ relative error (Frobenius), the share of its energy in weights beyond the codec'
 bits per weight; warns of tensors whose outliers are clipped or cost the other weights of their rows
 dearly.
 
-IN is a safetensors file, the index of a sharded one, or a Hugging Face folder with either. OUT is a
-packed file, or for an index or a folder a folder of packed files under the same names.
+IN is a safetensors file, the index of a sharded one, a Hugging Face folder with either, or a GGUF
+file. OUT is a packed file, or for an index or a folder a folder of packed files under the same names;
+for a GGUF file a folder with the configuration and the tokenizer that it holds.
 
 An interrupted run can be continued: the same command takes up the units that were finished, which
 wait in a folder next to OUT, and ends with the same bytes as an uninterrupted one.
@@ -49,6 +50,7 @@ examples:
   seedlm compress model.safetensors packed.safetensors --codec seedlm3r --exclude '*embed*' --exclude lm_head.weight
   seedlm compress model.safetensors one.safetensors --include '*layers.0*' --json
   seedlm compress model.safetensors packed.safetensors --set '*embed*=int8' --set 'lm_head.weight=int8'
+  seedlm compress model.gguf packed
   seedlm compress Llama-2-7b-hf packed --plan
   seedlm compress Llama-2-7b-hf packed --jobs 16
   seedlm compress Llama-2-7b-hf packed --cluster dask --scheduler tcp://10.0.0.1:8786
@@ -59,7 +61,9 @@ themselves.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", type=Path, help="safetensors file, *.index.json, or folder with either")
+    parser.add_argument(
+        "input", metavar="IN", type=Path, help="safetensors file, *.index.json, folder with either, or GGUF file"
+    )
     parser.add_argument("output", metavar="OUT", type=Path, help="packed file, or folder of packed files, to write")
     add_codec_arguments(parser)
     parser.add_argument(
@@ -91,7 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from seedlm.golden.files.sources import open_source, require_output
+    from seedlm.golden.files.sources import require_output
+    from seedlm.host.formats import format_of, open_plain
 
     if args.scheduler and not args.cluster:
         raise SeedLMError("--scheduler needs --cluster dask")
@@ -99,18 +104,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
     options = compress_options(args)
     if args.plan:
         return _plan(args, console, options)
-    if not args.input.is_dir() and not args.input.name.endswith(".index.json"):
+    if not (args.input.is_dir() or args.input.name.endswith(".index.json") or format_of(args.input)):
         require_new(args.output, args.input)
         require_writable(args.output)
-    source = open_source(args.input)
+    source = open_plain(args.input)
     require_output(args.output, source)
     require_writable(args.output.parent / f".{args.output.name}.tmp")  # the work folder goes here
     report = _compress(args, console, options, source)
     report |= {"seconds": round(time.perf_counter() - started, 3), "status": "ok"}
     console.json(report)
     _print(report, console)
-    if source.remark:
-        console.print(source.remark)
+    _print_source(source, console)
     return 0
 
 
@@ -152,15 +156,14 @@ def _compress(args: argparse.Namespace, console: Console, options: Options, sour
 def _layout(source: Source) -> Layout:
     """What the architecture of the model's config.json says of its tensors; nothing if there is none that we have."""
     from seedlm.encoder.plan import Layout
-    from seedlm.golden.files.json_files import read_json
     from seedlm.golden.files.sources import CONFIG
     from seedlm.host.models import model_config
 
-    path = source.root / CONFIG
-    if not path.exists():
+    content = source.json(CONFIG)
+    if content is None:
         return Layout()
     try:
-        config = model_config(read_json(path), str(path))
+        config = model_config(content, str(source.place(CONFIG)))
     except SeedLMError:
         return Layout()
     names = config.canonical(name for _, name, _ in source.tensors())
@@ -197,12 +200,13 @@ def _what(options: Options, source: Source, plan: Plan) -> dict:
         "codec": options.codec.name,
         "codecs": [kind.name for kind in plan.codecs],
         "encoder": options.encoder,
-        "copied": {name: t.data.nbytes for _, name, t in source.tensors() if name not in names},
+        "copied": {name: t.nbytes for _, name, t in source.tensors() if name not in names},
         "kept": plan.kept,
         "transposed": [task.name for task in plan.tasks if task.transposed],
         "shards": list(source.shards),
         "files_copied": source.copied,
         "files_left_out": [path.name for path in source.left_out],
+        "quantised_before": dict(source.quantised),
         "weights": plan.weights,
         "bits_per_weight": plan.bits_per_weight,
     }
@@ -267,6 +271,11 @@ def _print(report: dict, console: Console) -> None:
         console.print(f"warning: {warning}")
 
 
+def _print_source(source: Source, console: Console) -> None:
+    for line in filter(None, (source.remark, source.history)):
+        console.print(line)
+
+
 def _print_kept(report: dict, console: Console) -> None:
     for name, why in report["kept"].items():
         console.print(f"kept as it is: {name} {why}")
@@ -281,9 +290,9 @@ def _plan(args: argparse.Namespace, console: Console, options: Options) -> int:
     from seedlm.encoder.engines import cores
     from seedlm.encoder.job import seconds_per_block
     from seedlm.encoder.plan import make_plan
-    from seedlm.golden.files.sources import open_source
+    from seedlm.host.formats import open_plain
 
-    source = open_source(args.input)
+    source = open_plain(args.input)
     plan = make_plan(source, options, _layout(source))
     jobs = args.jobs or cores()
     speeds = seconds_per_block(plan, options.exp_bias)
@@ -296,7 +305,7 @@ def _plan(args: argparse.Namespace, console: Console, options: Options) -> int:
             "blocks": task.blocks,
             "units": len(task.pieces),
             "weighted": task.importance is not None,
-            "input_bytes": task.tensor.data.nbytes,
+            "input_bytes": task.tensor.nbytes,
             "output_bytes": task.stored_bits // 8,
             "seconds": task.blocks
             * speeds[task.codec.name, task.importance is not None]
@@ -323,6 +332,7 @@ def _plan(args: argparse.Namespace, console: Console, options: Options) -> int:
     }
     console.json(report)
     _print_plan(args, report, console)
+    _print_source(source, console)
     return 0
 
 

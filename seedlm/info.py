@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seedlm.arguments import PACKED_HELP
 from seedlm.console import Console, by, human_bytes
 
+if TYPE_CHECKING:
+    from seedlm.host.formats import Format
+
 NAME = "info"
-SUMMARY = "list and check a packed model"
+SUMMARY = "list and check a packed model, or list a GGUF file"
 DESCRIPTION = """\
 List the tensors of a packed file and check every word: sizes, a seed of 0 with non-zero
 coefficients, row scales and binary16 weights that are not finite, another format or version.
 Anything found is an error (exit code 1).
 
-FILE is a packed file, the index of several, or a folder with either.
+FILE is a packed file, the index of several, or a folder with either. Of a model in another form (a
+GGUF file) it lists what config.json would say and the tensors, as seedlm compress would take them.
 """
 EXAMPLES = """\
 examples:
   seedlm info packed.safetensors
   seedlm info packed.safetensors --json
   seedlm info packed
+  seedlm info model.gguf
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help=PACKED_HELP)
+    parser.add_argument("file", metavar="FILE", type=Path, help=f"{PACKED_HELP}; or a GGUF file")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from seedlm.host.formats import format_of
+
+    form = format_of(args.file)
+    return _foreign(args, console, form) if form else _packed(args, console)
+
+
+def _packed(args: argparse.Namespace, console: Console) -> int:
+    """A packed model: every word checked."""
     from seedlm.golden.files.packed import FORMAT, VERSION
     from seedlm.golden.files.sources import open_packed_source
 
@@ -96,3 +110,32 @@ def _print_tensors(tensors: dict[str, dict], other: dict[str, dict], console: Co
     if turned := sum(t["transposed"] for t in tensors.values()):
         console.print()
         console.print(f"compressed transposed, rows are outputs: {turned} of the tensors")
+
+
+def _foreign(args: argparse.Namespace, console: Console, form: Format) -> int:
+    """A model in another form: what it is, and its tensors."""
+    from seedlm.golden.files.sources import CONFIG
+
+    source = form.open(args.file)
+    config = source.json(CONFIG) or {}
+    tensors = {name: {"dtype": t.dtype, "shape": list(t.shape)} for _, name, t in source.tensors()}
+    console.json(
+        {
+            "file": str(args.file),
+            "format": form.name,
+            "bytes": source.bytes,
+            "config": config,
+            "quantised_before": dict(source.quantised),
+            "files_made": source.copied,
+            "tensors": tensors,
+            "status": "ok",
+        }
+    )
+    console.table(("<config.json", "<"), [(name, str(value)) for name, value in config.items()])
+    console.print()
+    console.table(("<tensor", "<dtype", "shape"), [(n, t["dtype"], by(t["shape"])) for n, t in tensors.items()])
+    console.print()
+    console.print(f"{args.file}: {form.name}, {human_bytes(source.bytes)}, {len(tensors)} tensors")
+    if source.history:
+        console.print(source.history)
+    return 0

@@ -60,7 +60,7 @@ BASELINE = "fp16"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help=f"a config.json, or one of {', '.join(MODELS)}")
+    parser.add_argument("model", metavar="MODEL", help=f"a config.json, a GGUF file, or one of {', '.join(MODELS)}")
     parser.add_argument(
         "--codec", type=codec_argument, action="append", default=[],
         help=f"only these beside fp16; may be given several times: {CODEC_HELP} (default: all of them)",
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def model_config(name: str) -> ModelConfig:
-    """The dimensions of a known model, or from a config.json.
+    """The dimensions of a known model, or from a config.json or a file that says them itself.
 
     Raises
     ------
@@ -79,6 +79,7 @@ def model_config(name: str) -> ModelConfig:
     """
     from seedlm.golden.files.json_files import read_json
     from seedlm.host import models
+    from seedlm.host.formats import format_of
 
     known = {known.lower(): config for known, config in MODELS.items()}
     if name.lower() in known:
@@ -88,6 +89,9 @@ def model_config(name: str) -> ModelConfig:
         path /= "config.json"
     if not path.exists():
         raise SeedLMError(f"{name}: no such file: expected a config.json or one of {', '.join(MODELS)}")
+    if form := format_of(path):
+        source = form.open(path)
+        return models.model_config(source.json("config.json") or {}, str(path))
     return models.model_config(read_json(path), str(path))
 
 

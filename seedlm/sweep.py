@@ -96,9 +96,10 @@ def _sources(args: argparse.Namespace) -> dict[str, np.ndarray]:
         w = np.random.default_rng(SEED).normal(0, SIGMA, (rows, COLUMNS))
         return {f"Gaussian {COLUMNS} columns": w.astype(np.float32)}
     from seedlm.encoder.matrix import largest_weight
-    from seedlm.golden.files.sources import matches, open_source
+    from seedlm.golden.files.sources import matches
+    from seedlm.host.formats import open_plain
 
-    source = open_source(args.model)
+    source = open_plain(args.model)
     possible = {n: t for _, n, t in source.tensors() if t.is_float and len(t.shape) == 2 and all(t.shape)}
     if not possible:
         raise SeedLMError(f"{args.model}: it has no 2-D tensor of F16, BF16 or F32")

@@ -9,10 +9,10 @@ trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/venv"
 # Named as extras of the project itself, so that the list stands in pyproject.toml alone.
 "$scratch/venv/bin/python" -m pip install --disable-pip-version-check --quiet 'hatchling>=1.25' \
-    -e '.[test,lint,fast,bench,boards,text,estimate]'
+    -e '.[test,lint,fast,bench,boards,text,estimate,gguf,chat]'
 {
     echo "# Written by \`make lock\`: the versions that \`make setup\` installs."
-    echo "# Extras test, lint, fast, bench, boards, text and estimate."
+    echo "# Extras test, lint, fast, bench, boards, text, estimate, gguf and chat."
     echo "# hatchling installs the project itself."
     "$scratch/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable
 } >"$scratch/lock"
