@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NAME = "evaluate"
 SUMMARY = "measure a language model's quality under every codec"
 DESCRIPTION = """\
-Predict a held-out text with a model in a Hugging Face directory: the original weights in FP32,
+Predict a held-out text with a model in a Hugging Face directory or a GGUF file: the original weights in FP32,
 then FP16, every codec with every encoder, and data-free 4-bit block floating point (groups of 128
 columns, one FP16 scale, clipped where the squared error is least) as an outside yardstick. All but
 the original have FP16 activations. The text is cut into windows; each is begun afresh.
@@ -65,7 +65,7 @@ MARKERS = {"optimal": "o", "paper": "s"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", type=Path,
-        help="Hugging Face directory of a model, plain or packed; or the weights' file in it",
+        help="Hugging Face directory, plain or packed; the weights' file in it; or a GGUF file",
     )  # fmt: skip
     parser.add_argument(
         "--original", metavar="MODEL", type=Path, help="of a packed model: what it is compared with"
@@ -215,6 +215,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         _draw(report, args.picture)
     console.json(report)
     _print(report, console)
+    if checkpoint.source.history:
+        console.print(checkpoint.source.history)
     return 0
 
 
@@ -228,7 +230,8 @@ def measure(checkpoint: Checkpoint, original: Checkpoint, args: argparse.Namespa
     path, config = args.text or checkpoint.folder / "heldout.txt", checkpoint.config
     data = read_text(args, path)
     context = min(args.context or config.context, config.context)
-    text = windows(open_text(checkpoint.folder, config).encode(data.decode()), config.bos, context)
+    written = open_text(checkpoint.source, config)
+    text = windows(written.encode(data.decode()), next(iter(written.begin), None), context)
     if not text:
         raise SeedLMError(f"{args.model}: the text has too few tokens to predict one")
     count = sum(len(targets) for _, targets in text)
@@ -257,6 +260,7 @@ def measure(checkpoint: Checkpoint, original: Checkpoint, args: argparse.Namespa
         "model": str(args.model), "original": str(args.original or args.model), "text": str(path), "bytes": len(data),
         "tokens": count, "context": context, "weights": _weights(checkpoint),
         "products": "exact" if args.exact else "float32 sums", "rows": rows,
+        "quantised_before": dict(original.source.quantised),
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,24 +21,30 @@ if TYPE_CHECKING:
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import Usage
     from seedlm.host.models import Model
-    from seedlm.host.sampling import Sampler
+    from seedlm.host.sampling import Sampler, Settings
+    from seedlm.host.text import Text
     from seedlm.sim.memory import Memory
 
 NAME = "run"
 SUMMARY = "let a language model write, on the reference or on the simulated accelerator"
 DESCRIPTION = """\
 Continue a text with a language model in a Hugging Face directory (config.json, model.safetensors or
-its shards, tokenizer.json), plain or as seedlm compress wrote it; the architectures are listed in
-docs/models.md. Every linear layer of every token is a product with compressed weights and FP16
-activations; norms, attention and sampling are computed in FP32. The first run with a codec
-compresses a plain model, as seedlm compress does; later runs find the packed file in the cache (see
-seedlm --help), by the content of the weights.
+its shards, tokenizer.json), plain or as seedlm compress wrote it, or in a GGUF file; the
+architectures are listed in docs/models.md. Every linear layer of every token is a product with
+compressed weights and FP16 activations; norms, attention and sampling are computed in FP32. The first
+run with a codec compresses a plain model, as seedlm compress does; later runs find the packed file in
+the cache (see seedlm --help), by the content of the weights.
+
+What generation_config.json says of sampling (where it has do_sample) and of the tokens that end a
+text holds where no option says otherwise.
 """
 EXAMPLES = """\
 examples:
   seedlm run models/tiny-python --prompt 'def main('
   seedlm run models/tiny-python --prompt 'import ' --engine rtl --codec seedlm4 --tokens 16
   seedlm run models/tiny-python --prompt 'class ' --temperature 0.7 --seed 3
+  seedlm run SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'What is a seed?' --tokens 64
+  seedlm run DIR --prompts questions.txt --json
 
 engines:
   reference  the exact product in NumPy
@@ -51,9 +57,16 @@ ENGINES = ("reference", "rtl", "float32")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", type=Path,
-        help="Hugging Face directory of a model, plain or packed; or the weights' file in it",
+        help="Hugging Face directory, plain or packed; the weights' file in it; or a GGUF file",
     )  # fmt: skip
-    parser.add_argument("--prompt", metavar="TEXT", default="", help="what the text begins with (default: nothing)")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--prompt", metavar="TEXT", default="", help="what the text begins with (default: nothing)")
+    given.add_argument(
+        "--prompts", metavar="FILE", type=Path, help="a text for each line of the file that is not empty, in UTF-8"
+    )
+    parser.add_argument(
+        "--chat", action="store_true", help="a prompt is a message: write the answer, by the model's chat template"
+    )
     parser.add_argument("--tokens", metavar="N", type=positive, default=32, help="how many to add (default: 32)")
     parser.add_argument("--engine", choices=ENGINES, default="reference", help="what multiplies (default: reference)")
     add_codec_arguments(parser)
@@ -63,8 +76,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of engine rtl: no comparison with FP16 weights (saves compiling their simulation)",
     )  # fmt: skip
     parser.add_argument(
-        "--temperature", metavar="T", type=temperature_argument, default=0.0,
-        help="0: always the most likely token (default); 1: sample from the model's distribution",
+        "--temperature", metavar="T", type=temperature_argument,
+        help="0: always the most likely token; 1: sample from the model's distribution (default: what the model's"
+        " generation_config.json says, else 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-k", metavar="K", type=seed_argument,
+        help="sample from the K most likely tokens only, 0: from all (default: as the model says, else 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-p", metavar="P", type=share_argument,
+        help="and from the most likely ones that together have probability P (default: as the model says, else 1)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", metavar="S", type=seed_argument, default=0, help="of the sampling, 0 or more (default: 0)"
@@ -89,6 +111,17 @@ def seed_argument(text: str) -> int:
     return int(text)
 
 
+def share_argument(text: str) -> float:
+    """A number above 0, up to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, up to 1, not {text!r}")
+    return value
+
+
 @dataclass
 class Generated:
     """One text.
@@ -111,8 +144,13 @@ class Generated:
     usage: list[Usage] = field(default_factory=list)
 
 
-def generate(model: Model, prompt: list[int], count: int, sampler: Sampler, into: Generated) -> Iterator[int]:
-    """Tokens one by one, as they are found; the last of a text that the model ends is not given."""
+def generate(model: Model, prompt: list[int], count: int, sampler: Sampler, into: Generated,
+             eos: tuple[int, ...] | None = None) -> Iterator[int]:  # fmt: skip
+    """Tokens one by one, as they are found; the last of a text that the model ends is not given.
+
+    Any of `eos` ends it (default: those of the model's configuration).
+    """
+    eos = model.config.eos if eos is None else eos
     cache, step = model.cache(), prompt
     usage = getattr(model.engine, "usage", None)
     while True:
@@ -120,7 +158,7 @@ def generate(model: Model, prompt: list[int], count: int, sampler: Sampler, into
         if usage:
             into.usage.append(usage())
         token = sampler(logits)
-        if token in model.config.eos:
+        if token in eos:
             into.stopped = "end"
             return
         into.tokens.append(token)
@@ -133,34 +171,90 @@ def generate(model: Model, prompt: list[int], count: int, sampler: Sampler, into
         step = [token]
 
 
+@dataclass(frozen=True)
+class Session:
+    """What the texts of a run have in common.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    console : Console
+    checkpoint : Checkpoint
+    text : Text
+    settings : Settings
+    prompts : list of (str, list of int)
+        Each prompt with its tokens, those that begin every text included.
+    """
+
+    args: argparse.Namespace
+    console: Console
+    checkpoint: Checkpoint
+    text: Text
+    settings: Settings
+    prompts: list[tuple[str, list[int]]]
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import FloatEngine, ReferenceEngine
-    from seedlm.host.text import open_text
 
     checkpoint = Checkpoint(args.model)
-    config = checkpoint.config
-    text = open_text(checkpoint.folder, config)
-    try:
-        args.prompt.encode()
-    except UnicodeEncodeError as error:
-        raise SeedLMError("--prompt is not UTF-8") from error
-    prompt = ([] if config.bos is None else [config.bos]) + text.encode(args.prompt)
-    if not prompt:
-        raise SeedLMError(f"{args.model}: has no token that begins a text: --prompt must not be empty")
-    if len(prompt) > config.context:
-        raise SeedLMError(f"--prompt has {len(prompt)} tokens: the model's context has room for {config.context}")
-
+    session = _session(args, console, checkpoint)
+    if checkpoint.source.history:
+        console.print(checkpoint.source.history)
     if args.engine == "float32":
-        return _write(args, console, checkpoint, text, FloatEngine(checkpoint.linear), prompt)
+        return _write(session, FloatEngine(checkpoint.linear))
     packed = matrices_of(checkpoint, args, console)
     if args.engine == "rtl":
-        return _run_rtl(args, console, checkpoint, text, packed, prompt)
-    engine = ReferenceEngine(packed.__getitem__, packed.weights)
-    return _write(args, console, checkpoint, text, engine, prompt, packed)
+        return _run_rtl(session, packed)
+    return _write(session, ReferenceEngine(packed.__getitem__, packed.weights), packed)
 
 
-def _run_rtl(args, console: Console, checkpoint: Checkpoint, text, packed: PackedModel, prompt: list[int]) -> int:
+def _session(args: argparse.Namespace, console: Console, checkpoint: Checkpoint) -> Session:
+    """The prompts and the settings, checked."""
+    from seedlm.host.chat import ChatTemplate
+    from seedlm.host.sampling import settings_of
+    from seedlm.host.text import open_text
+
+    config, source = checkpoint.config, checkpoint.source
+    text, settings = open_text(source, config), settings_of(source, config)
+    chosen = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
+    settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
+    chat = ChatTemplate(source) if args.chat else None
+    if chat and (end := text.token(chat.eos)) is not None:
+        settings = replace(settings, eos=(*settings.eos, end))
+    prompts = []
+    for prompt in _prompts(args):
+        tokens = text.encode(chat.render(prompt)) if chat else text.begin + text.encode(prompt)
+        if not tokens:
+            raise SeedLMError(f"{args.model}: has no token that begins a text: --prompt must not be empty")
+        if len(tokens) > config.context:
+            raise SeedLMError(f"--prompt has {len(tokens)} tokens: the model's context has room for {config.context}")
+        prompts.append((prompt, tokens))
+    return Session(args, console, checkpoint, text, settings, prompts)
+
+
+def _prompts(args: argparse.Namespace) -> list[str]:
+    """The one prompt, or those of the file."""
+    if args.prompts is None:
+        try:
+            args.prompt.encode()
+        except UnicodeEncodeError as error:
+            raise SeedLMError("--prompt is not UTF-8") from error
+        return [args.prompt]
+    try:
+        lines = args.prompts.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise SeedLMError(f"{args.prompts}: cannot read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SeedLMError(f"{args.prompts}: not UTF-8 at byte {error.start}") from error
+    prompts = [line for line in (line.removesuffix("\r") for line in lines) if line.strip()]
+    if not prompts:
+        raise SeedLMError(f"{args.prompts}: has no prompt: expected one in each line")
+    return prompts
+
+
+def _run_rtl(session: Session, packed: PackedModel) -> int:
     """On the simulated accelerator: one for each codec, until a build has several."""
     from contextlib import ExitStack
 
@@ -168,23 +262,56 @@ def _run_rtl(args, console: Console, checkpoint: Checkpoint, text, packed: Packe
     from seedlm.host.engines import AcceleratorEngine
     from seedlm.sim.accelerator import Accelerator
 
+    console = session.console
     console.hint("preparing the simulation (compiled once for each codec, then kept)")
     with ExitStack() as stack:
-        builds = [Accelerator(Config(codec=codec), memory=args.memory) for codec in packed.codecs]
+        builds = [Accelerator(Config(codec=codec), memory=session.args.memory) for codec in packed.codecs]
         accelerators = [stack.enter_context(build) for build in builds]
         with console.progress("loading the simulated memory", packed.weights, "{:,.0f} weights".format) as advance:
             engine = AcceleratorEngine(accelerators, packed, advance)
-        memory = accelerators[0].simulation.memory
-        return _write(args, console, checkpoint, text, engine, prompt, packed, memory)
+        return _write(session, engine, packed, accelerators[0].simulation.memory)
 
 
-def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt: list[int],
-           packed: PackedModel | None = None, memory: Memory | None = None) -> int:  # fmt: skip
-    """Generate, show the text as it comes, report."""
+def _write(session: Session, engine, packed: PackedModel | None = None, memory: Memory | None = None) -> int:
+    """Generate, show each text as it comes, report."""
     from seedlm.host.models import language_model
+
+    args, console, settings = session.args, session.console, session.settings
+    model = language_model(session.checkpoint, engine)
+    common = {
+        "model": str(args.model),
+        "engine": args.engine,
+        "codec": ", ".join(codec.name for codec in packed.codecs) if packed else None,
+        "encoder": packed.encoder if packed else None,
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "seed": args.seed,
+        "quantised_before": dict(session.checkpoint.source.quantised),
+    }
+    if memory is not None:
+        common["memory"] = memory.name
+    texts = []
+    for prompt, tokens in session.prompts:
+        if texts:
+            console.print()
+        out, report = _one(session, model, prompt, tokens)
+        if memory is not None:
+            report["rtl"] = _cost(session.checkpoint, out, memory, packed.codecs, args, console)
+        texts.append(report)
+        _print(common | report, console)
+    end = {"clipped_activations": getattr(getattr(engine, "activations", None), "clipped", 0), "status": "ok"}
+    console.json(common | ({"texts": texts} if args.prompts else texts[0]) | end)
+    if end["clipped_activations"]:
+        console.print(f"{end['clipped_activations']} activations were beyond FP16 and became +-65504")
+    return 0
+
+
+def _one(session: Session, model: Model, prompt: str, tokens: list[int]) -> tuple[Generated, dict]:
+    """One text, shown as it comes, and its part of the report."""
     from seedlm.host.sampling import Sampler
 
-    shown = False
+    args, console, settings, shown = session.args, session.console, session.settings, False
 
     def show(part: str) -> None:
         nonlocal shown
@@ -192,12 +319,12 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
             shown = True  # an interrupt may come while it is written
             console.write(part)
 
-    model = language_model(checkpoint, engine)
-    out, stream, parts = Generated(prompt), text.stream(prompt), []
+    out, stream, parts = Generated(tokens), session.text.stream(tokens), []
+    sampler = Sampler(settings.temperature, args.seed, top_k=settings.top_k, top_p=settings.top_p)
     started = time.perf_counter()
     try:
-        show(args.prompt)
-        for token in generate(model, prompt, args.tokens, Sampler(args.temperature, args.seed), out):
+        show(prompt + "\n" * args.chat)
+        for token in generate(model, tokens, args.tokens, sampler, out, settings.eos):
             parts.append(stream.add(token))
             show(parts[-1])
         parts.append(stream.end())
@@ -205,29 +332,14 @@ def _write(args, console: Console, checkpoint: Checkpoint, text, engine, prompt:
     finally:
         if shown:  # what follows begins on a line of its own
             show("\n")
-    seconds = time.perf_counter() - started
-    report = {
-        "model": str(args.model),
-        "engine": args.engine,
-        "codec": ", ".join(codec.name for codec in packed.codecs) if packed else None,
-        "encoder": packed.encoder if packed else None,
-        "prompt": args.prompt,
-        "prompt_tokens": len(prompt),
+    return out, {
+        "prompt": prompt,
+        "prompt_tokens": len(tokens),
         "text": "".join(parts),
         "tokens": out.tokens,
         "stopped": out.stopped,
-        "temperature": args.temperature,
-        "seed": args.seed,
-        "seconds": round(seconds, 3),
-        "clipped_activations": getattr(getattr(engine, "activations", None), "clipped", 0),
-        "status": "ok",
+        "seconds": round(time.perf_counter() - started, 3),
     }
-    if memory is not None:
-        report["memory"] = memory.name
-        report["rtl"] = _cost(checkpoint, out, memory, packed.codecs, args, console)
-    console.json(report)
-    _print(report, console)
-    return 0
 
 
 def _cost(checkpoint: Checkpoint, out: Generated, memory: Memory, codecs: list[Codec], args, console: Console) -> dict:
@@ -276,8 +388,6 @@ def _print(report: dict, console: Console) -> None:
     why = {"tokens": "", "end": "; the model ended the text", "context": "; the model's context is full"}
     speed = f" ({count / report['seconds']:.1f} per second)" if report["seconds"] else ""
     console.print(f"\n{what}: {count} tokens in {report['seconds']:.1f} s{speed}{why[report['stopped']]}")
-    if report["clipped_activations"]:
-        console.print(f"{report['clipped_activations']} activations were beyond FP16 and became +-65504")
     cost = report.get("rtl")
     if not cost:
         return

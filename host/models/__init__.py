@@ -27,6 +27,7 @@ __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "Engine",
+    "Fields",
     "Group",
     "Model",
     "ModelConfig",

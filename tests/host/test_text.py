@@ -109,3 +109,50 @@ def test_which_text(folder, tmp_path):
     with pytest.raises(SeedLMError, match=r"tokenizer.json: not a tokenizer") as caught:
         open_text(tmp_path, config(256))
     assert "\n" not in str(caught.value)
+
+
+def said(folder, tmp_path, **entries):
+    """The tokenizer of a folder with these entries of tokenizer_config.json."""
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ({}, ["<s>"]),  # as the tokenizer itself does
+        ({"add_bos_token": False}, []),
+        ({"add_bos_token": True}, ["</s>"]),  # the model's
+        ({"add_bos_token": True, "bos_token": "<s>"}, ["<s>"]),
+        ({"add_bos_token": True, "bos_token": {"content": "<s>"}}, ["<s>"]),
+    ],
+)
+def test_what_begins_a_text(folder, tmp_path, entries, expected):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    numbers = {token["content"]: token["id"] for token in content["added_tokens"]}
+    config = model_config(CONFIG | {"vocab_size": 300, "bos_token_id": numbers["</s>"]}, "here")
+    text = open_text(said(folder, tmp_path, **entries), config)
+    assert text.begin == [numbers[name] for name in expected]
+
+
+def test_without_a_first_token(folder, tmp_path):
+    """A tokenizer that puts none before a text: there is none, whatever config.json names."""
+    content = json.loads((folder / "tokenizer.json").read_text()) | {"post_processor": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert open_text(tmp_path, config()).begin == []
+    assert ByteText(3).begin == [3]
+    assert ByteText().begin == []
+
+
+def test_tokens_beyond_the_vocabulary(folder, tmp_path):
+    """One that was added for padding is no obstacle, until a text has it."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    size = 1 + max(content["model"]["vocab"].values())
+    content["added_tokens"].append(content["added_tokens"][-1] | {"id": size, "content": "<pad>"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    text = open_text(tmp_path, config(size))
+    assert max(text.encode(SAMPLE)) < size
+    assert text.token("<pad>") is None
+    with pytest.raises(SeedLMError, match=rf"the text has '<pad>', token {size}: the model has {size}"):
+        text.encode("a<pad>b")

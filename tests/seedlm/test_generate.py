@@ -426,7 +426,7 @@ def test_everything_at_once(seedlm, tmp_path):
     On the RTL and on the reference the same text, drawn with a temperature.
     """
     tokenizers = pytest.importorskip("tokenizers", reason="reads tokenizer.json, and tokenizers is not installed")
-    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
     made = tokenizers.Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -435,6 +435,7 @@ def test_everything_at_once(seedlm, tmp_path):
         show_progress=False,
     )  # fmt: skip
     made.train_from_iterator(["def größer(x): return x", "    return self.größer(x)"] * 4, trainer)
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     folder = tmp_path / "m"
     write_model(folder, np.random.default_rng(21), shards=3, vocab_size=300, eos_token_id=1, **VARIANTS["llama3"])
     made.save(str(folder / "tokenizer.json"))
@@ -443,7 +444,7 @@ def test_everything_at_once(seedlm, tmp_path):
         seedlm("run", folder, *options, "--engine", engine, "--json", *more).report()
         for engine, more in (("rtl", ["--no-fp16"]), ("reference", []))
     )
-    assert rtl["prompt_tokens"] == 1 + len(made.encode("def größer(x").ids) < len("def größer(x".encode())
+    assert rtl["prompt_tokens"] == len(made.encode("def größer(x").ids) < len("def größer(x".encode())
     assert len(rtl["tokens"]) == 20
     assert len(set(rtl["tokens"])) > 5  # the temperature is high: with tied embeddings a random model repeats itself
     assert (rtl["tokens"], rtl["text"]) == (reference["tokens"], reference["text"])
