@@ -17,6 +17,7 @@ SOURCES = ("golden", "encoder", "hdl", "sim", "build", "host", "seedlm")
 REGISTRIES = {
     "golden.codecs": "FAMILY", "encoder.families": "ENCODER", "hdl.decoders": "DECODER", "sim.memories": "MEMORY",
     "build.boards": "BOARD", "host.models": "ARCHITECTURE",
+    "host.gguf.architectures": "GGUF", "host.formats": "FORMAT",
 }  # fmt: skip
 
 
@@ -53,10 +54,11 @@ def test_a_family_is_four_files_and_nothing_else_names_it():
 
 
 def test_an_architecture_is_one_file_and_nothing_else_names_it():
+    """But for the one that says how GGUF files write it."""
     files = {f for f in named(section("Add a model architecture")) if f.startswith("host/models/") and "/_" not in f}
     assert "host/models/qwen3.py" in files  # the worked example
     naming = [p.relative_to(TOP).as_posix() for p in sources() if re.search(r"Qwen3|qwen3", p.read_text())]
-    assert naming == ["host/models/qwen3.py"]
+    assert naming == ["host/gguf/architectures/qwen3.py", "host/models/qwen3.py"]
 
 
 @pytest.mark.parametrize("package", REGISTRIES)
