@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,10 @@ class Options:
         Patterns of names: only these, and these not.
     exp_bias : int or str
         b, or ``auto``.
+    recipe : mapping of str to Codec
+        Codecs of tensors by their names, where no pattern says anything (`seedlm.encoder.recipes`).
+    recipe_name : str
+        For people.
     importance : Path or None
         File with a vector [columns] for each tensor that has one.
     rotate : bool or None
@@ -51,6 +55,8 @@ class Options:
 
     codec: Codec = CODECS[DEFAULT_CODEC]
     chosen: tuple[tuple[str, Codec], ...] = ()
+    recipe: Mapping[str, Codec] = field(default_factory=dict)
+    recipe_name: str = ""
     encoder: str = "optimal"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -64,7 +70,7 @@ class Options:
 
     def codec_of(self, name: str) -> Codec:
         """The codec of a tensor of this name."""
-        return self.asked(name) or self.codec
+        return self.asked(name) or self.recipe.get(name, self.codec)
 
     def wants_rotation(self, codec: Codec, weighted: bool) -> bool:
         """Whether rows are rotated if their columns allow it; `weighted`: with an importance."""

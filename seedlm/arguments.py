@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seedlm.golden.build import Config
 from seedlm.golden.codecs import DEFAULT_CODEC, Codec, codec, codec_help
@@ -17,9 +17,12 @@ from seedlm.golden.files.atomic import require_new, require_writable
 from seedlm.sim.memories import DEFAULT_MEMORY, MEMORIES, memory_help
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from seedlm.console import Console
     from seedlm.encoder.packed_model import PackedModel
     from seedlm.encoder.plan import Options
+    from seedlm.encoder.recipes import Recipe
     from seedlm.host.checkpoint import Checkpoint
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "add_build_arguments",
     "add_codec_arguments",
     "add_memory_argument",
+    "add_recipe_argument",
     "add_rotate_argument",
     "add_set_argument",
     "build_config",
@@ -65,6 +69,16 @@ def codec_argument(text: str) -> Codec:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def recipe_argument(text: str) -> Recipe:
+    """A recipe by its name."""
+    from seedlm.encoder.recipes import recipe
+
+    try:
+        return recipe(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def encoder_argument(text: str) -> str:
     """The name of a search method."""
     from seedlm.encoder.families import METHODS
@@ -85,8 +99,10 @@ def _chosen_codec(text: str) -> tuple[str, Codec]:
 def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose codecs and how words are searched, for `compress_options`."""
     parser.add_argument(
-        "--codec", metavar="CODEC", type=codec_argument, help=f"{CODEC_HELP} (default: {DEFAULT_CODEC})"
-    )
+        "--codec", metavar="CODEC", type=codec_argument,
+        help=f"one codec for all: {CODEC_HELP} (default: {DEFAULT_CODEC}, or the recipe of a whole model)",
+    )  # fmt: skip
+    add_recipe_argument(parser)
     add_set_argument(parser)
     parser.add_argument(
         "--encoder", metavar="METHOD", type=encoder_argument,
@@ -94,6 +110,18 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
         " Algorithm 3",
     )  # fmt: skip
     add_rotate_argument(parser)
+
+
+def add_recipe_argument(parser: argparse.ArgumentParser, **options: Any) -> None:
+    """The option that chooses codecs by kinds of matrices."""
+    from seedlm.encoder.recipes import DEFAULT_RECIPE, RECIPES
+
+    told = "; ".join(f"{name} ({recipe.describe()})" for name, recipe in RECIPES.items())
+    parser.add_argument(
+        "--recipe", metavar="NAME", type=recipe_argument, **options,
+        help=f"codecs by the kind of matrix, for models whose architecture is known: {told}"
+        + ("" if options else f" (default for a model folder: {DEFAULT_RECIPE})"),
+    )  # fmt: skip
 
 
 def add_rotate_argument(parser: argparse.ArgumentParser) -> None:
@@ -113,16 +141,38 @@ def add_set_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def compress_options(args: argparse.Namespace, codec: Codec | None = None) -> Options:
+def compress_options(args: argparse.Namespace, codec: Codec | None = None,
+                     kinds: Mapping[str, str] | None = None) -> Options:  # fmt: skip
     """What the options of `add_codec_arguments`, and those of ``compress`` where a verb has them, say.
 
-    `codec` comes before ``--codec``.
+    Parameters
+    ----------
+    args : argparse.Namespace
+    codec : Codec, optional
+        Comes before ``--codec``.
+    kinds : mapping of str to str, optional
+        What matrices are in their layers, by name, for recipes: of a whole model whose architecture is known.
+
+    Raises
+    ------
+    SeedLMError
+        A recipe beside one codec for all, or without kinds.
     """
     from seedlm.encoder.plan import Options
+    from seedlm.encoder.recipes import DEFAULT_RECIPE, RECIPES
 
+    chosen = args.recipe
+    if chosen and (args.codec or codec):
+        raise SeedLMError("--recipe chooses codecs by kinds of matrices, --codec one for all: expected one of the two")
+    if chosen and kinds is None:
+        raise SeedLMError(f"--recipe {chosen.name}: expected a model whose architecture is known by its config.json")
+    if kinds and not (chosen or args.codec or codec):
+        chosen = RECIPES[DEFAULT_RECIPE]
     given = {"codec": codec or args.codec, "encoder": args.encoder}
     given |= {name: getattr(args, name, None) for name in ("exp_bias", "importance", "rotate")}
     patterns = {name: tuple(getattr(args, name, ())) for name in ("include", "exclude")}
+    if chosen:
+        given |= {"codec": chosen.codec_of(""), "recipe": chosen.codecs_of(kinds), "recipe_name": chosen.name}
     return Options(chosen=tuple(args.set), **patterns, **{k: v for k, v in given.items() if v is not None})
 
 
@@ -131,11 +181,13 @@ def matrices_of(checkpoint: Checkpoint, args: argparse.Namespace, console: Conso
     """The compressed matrices of a model, as the options of `add_codec_arguments` say; of a packed model its own."""
     from seedlm.encoder.packed_model import open_packed
 
-    if checkpoint.packed and (args.codec or args.set or args.encoder or getattr(args, "rotate", None) is not None):
-        raise SeedLMError(f"{args.model}: is compressed already: --codec, --set, --encoder and --rotate have no"
-                          " meaning for it")  # fmt: skip
+    asked = args.codec or args.recipe or args.set or args.encoder or getattr(args, "rotate", None) is not None
+    if checkpoint.packed and asked:
+        raise SeedLMError(f"{args.model}: is compressed already: --codec, --recipe, --set, --encoder and --rotate have"
+                          " no meaning for it")  # fmt: skip
+    options = options or compress_options(args, kinds=checkpoint.config.kinds())
     return open_packed(
-        checkpoint.linear, str(checkpoint.folder), options or compress_options(args), progress=console.progress,
+        checkpoint.linear, str(checkpoint.folder), options, progress=console.progress,
         say=console.hint, warn=console.warn,
     )  # fmt: skip
 

@@ -101,16 +101,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.scheduler and not args.cluster:
         raise SeedLMError("--scheduler needs --cluster dask")
     started = time.perf_counter()
-    options = compress_options(args)
     if args.plan:
-        return _plan(args, console, options)
+        return _plan(args, console)
     if not (args.input.is_dir() or args.input.name.endswith(".index.json") or format_of(args.input)):
         require_new(args.output, args.input)
         require_writable(args.output)
     source = open_plain(args.input)
     require_output(args.output, source)
     require_writable(args.output.parent / f".{args.output.name}.tmp")  # the work folder goes here
-    report = _compress(args, console, options, source)
+    report = _compress(args, console, source)
     report |= {"seconds": round(time.perf_counter() - started, 3), "status": "ok"}
     console.json(report)
     _print(report, console)
@@ -118,12 +117,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _compress(args: argparse.Namespace, console: Console, options: Options, source: Source) -> dict:
+def _compress(args: argparse.Namespace, console: Console, source: Source) -> dict:
     from seedlm.encoder.job import survey, write
-    from seedlm.encoder.plan import make_plan
     from seedlm.encoder.workspace import Workspace
 
-    plan = make_plan(source, options, _layout(source))
+    options, plan = _planned(args, source)
     with console.progress("checking", plan.weights, "{:,.0f} weights".format) as advance:
         key = survey(plan, options.exp_bias, advance)
     work = Workspace(args.output, key)
@@ -153,25 +151,39 @@ def _compress(args: argparse.Namespace, console: Console, options: Options, sour
     }
 
 
-def _layout(source: Source) -> Layout:
-    """What the architecture of the model's config.json says of its tensors; nothing if there is none that we have."""
+def _planned(args: argparse.Namespace, source: Source) -> tuple[Options, Plan]:
+    """What is asked for, and what that means for this model."""
+    from seedlm.encoder.plan import make_plan
+
+    layout, kinds = _architecture(source)
+    options = compress_options(args, kinds=kinds if source.folder or args.recipe else None)
+    return options, make_plan(source, options, layout)
+
+
+def _architecture(source: Source) -> tuple[Layout, dict[str, str] | None]:
+    """What the architecture of the model's config.json says of its tensors, and of what kinds its matrices are.
+
+    Nothing and None if there is no architecture that we have.
+    """
     from seedlm.encoder.plan import Layout
     from seedlm.golden.files.sources import CONFIG
     from seedlm.host.models import model_config
 
     content = source.json(CONFIG)
     if content is None:
-        return Layout()
+        return Layout(), None
     try:
         config = model_config(content, str(source.place(CONFIG)))
     except SeedLMError:
-        return Layout()
+        return Layout(), None
     names = config.canonical(name for _, name, _ in source.tensors())
     transposed, vectors = config.transposed, config.vectors()
-    return Layout(
+    layout = Layout(
         transposed=frozenset(name for name, known in names.items() if known in transposed),
         looked_up=frozenset(name for name, known in names.items() if known in vectors),
     )
+    kinds = config.kinds()
+    return layout, {name: kinds[known] for name, known in names.items() if known in kinds}
 
 
 def _encode(args: argparse.Namespace, console: Console, plan: Plan, work: Workspace) -> tuple[int, int]:
@@ -198,6 +210,7 @@ def _what(options: Options, source: Source, plan: Plan) -> dict:
     names = {task.name for task in plan.tasks}
     return {
         "codec": options.codec.name,
+        "recipe": options.recipe_name or None,
         "codecs": [kind.name for kind in plan.codecs],
         "encoder": options.encoder,
         "copied": {name: t.nbytes for _, name, t in source.tensors() if name not in names},
@@ -251,8 +264,8 @@ def _print(report: dict, console: Console) -> None:
     console.table(("<tensor", "shape", "<codec", "rel. error", "beyond range", "bits/weight", "exp. bias"), rows)
     console.print()
     console.print(
-        f"{report['output']}: {len(rows)} tensors, {report['weights']:,} weights in codec"
-        f" {', '.join(report['codecs'])}: {report['bits_per_weight']:.3f} bits per weight,"
+        f"{report['output']}: {len(rows)} tensors, {report['weights']:,} weights in {_codecs(report)}:"
+        f" {report['bits_per_weight']:.3f} bits per weight,"
         f" relative error {report['rel_error']:.4f}"
     )
     before, after = human_bytes(report["input_bytes"]), human_bytes(report["output_bytes"])
@@ -276,6 +289,11 @@ def _print_source(source: Source, console: Console) -> None:
         console.print(line)
 
 
+def _codecs(report: dict) -> str:
+    recipe = f"recipe {report['recipe']}, " if report["recipe"] else ""
+    return f"{recipe}codec {', '.join(report['codecs'])}"
+
+
 def _print_kept(report: dict, console: Console) -> None:
     for name, why in report["kept"].items():
         console.print(f"kept as it is: {name} {why}")
@@ -285,15 +303,14 @@ def _print_kept(report: dict, console: Console) -> None:
 
 
 # --- plan ------------------------------------------------------------------------------------------
-def _plan(args: argparse.Namespace, console: Console, options: Options) -> int:
+def _plan(args: argparse.Namespace, console: Console) -> int:
     """Say what would be done."""
     from seedlm.encoder.engines import cores
     from seedlm.encoder.job import seconds_per_block
-    from seedlm.encoder.plan import make_plan
     from seedlm.host.formats import open_plain
 
     source = open_plain(args.input)
-    plan = make_plan(source, options, _layout(source))
+    options, plan = _planned(args, source)
     jobs = args.jobs or cores()
     speeds = seconds_per_block(plan, options.exp_bias)
     tensors = {
@@ -347,7 +364,7 @@ def _print_plan(args: argparse.Namespace, report: dict, console: Console) -> Non
     )  # fmt: skip
     console.print()
     console.print(
-        f"{len(report['tensors'])} tensors, {report['weights']:,} weights to codec {', '.join(report['codecs'])} with"
+        f"{len(report['tensors'])} tensors, {report['weights']:,} weights to {_codecs(report)} with"
         f" encoder {report['encoder']} at {report['bits_per_weight']:.3f} bits per weight,"
         f" {report['units']} units of work"
     )

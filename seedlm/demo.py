@@ -68,7 +68,7 @@ def large(codec: str, memory: str) -> dict:
 
 def write(memory: str) -> dict:
     """The model continues a text on the accelerator, and on the reference; the former's report."""
-    words = ("run", MODEL_DIR, "--prompt", PROMPT, "--tokens", TOKENS)
+    words = ("run", MODEL_DIR, "--codec", DEFAULT_CODEC, "--prompt", PROMPT, "--tokens", TOKENS)
     report = command(*words, "--engine", "rtl", "--memory", memory)
     reference = command(*words, "--engine", "reference", "--quiet")
     equal = sum(a == b for a, b in zip(report["tokens"], reference["tokens"], strict=True))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seedlm.arguments import (
     CODEC_HELP,
+    add_recipe_argument,
     add_rotate_argument,
     add_set_argument,
     codec_argument,
@@ -27,6 +28,8 @@ from seedlm.golden.errors import SeedLMError
 if TYPE_CHECKING:
     import numpy as np
 
+    from seedlm.encoder.plan import Options
+    from seedlm.encoder.recipes import Recipe
     from seedlm.golden.rotation import Rotation
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.models import Engine
@@ -79,8 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--codec", type=codec_argument, action="append", default=[],
-        help=f"only these; may be given several times: {CODEC_HELP} (default: all of them)",
+        help=f"only these; may be given several times: {CODEC_HELP} (default: all of them, and all recipes)",
     )  # fmt: skip
+    add_recipe_argument(parser, action="append", default=[])
     parser.add_argument(
         "--encoder", metavar="METHOD", type=encoder_argument, action="append", default=[],
         help="only these; may be given several times (default: all)",
@@ -97,23 +101,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to store the weights: codec and encoder, or block floating point (codec None)."""
+    """A way to store the weights: codec and encoder, a recipe, or block floating point (neither)."""
 
     name: str
     codec: Codec | None
     encoder: str | None = None
+    recipe: Recipe | None = None
 
 
-def variants(codecs: list[Codec], encoders: list[str]) -> Iterator[Variant]:
-    """What is measured: the baseline, codecs with encoders, the yardstick."""
+def variants(codecs: list[Codec], encoders: list[str], recipes: list[Recipe]) -> Iterator[Variant]:
+    """What is measured: the baseline, codecs with encoders, recipes, the yardstick."""
     from seedlm.encoder.families import METHODS, encoder_of
+    from seedlm.encoder.recipes import RECIPES
 
     baseline = CODECS[BASELINE]
     yield Variant(baseline.name, baseline)
-    for codec in codecs or list(CODECS.values()):
+    whole = not (codecs or recipes)
+    for codec in CODECS.values() if whole else codecs:
         if codec is not baseline:
             for encoder in dict.fromkeys(encoder_of(codec).method(e) for e in encoders or METHODS):
                 yield Variant(codec.name, codec, encoder)
+    for recipe in RECIPES.values() if whole else recipes:
+        yield Variant(recipe.name, None, recipe=recipe)
     yield Variant(f"block float {BLOCK_BITS}", None)
 
 
@@ -138,31 +147,24 @@ class Errors:
 def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args: argparse.Namespace,
               console: Console) -> tuple[Engine, dict]:  # fmt: skip
     """What multiplies, and the figures of its weights."""
-    from seedlm.encoder.block_float import block_float, block_float_bits
-    from seedlm.encoder.plan import Options
     from seedlm.host.engines import ApproximateEngine, ReferenceEngine
 
     errors, bits, packed = Errors(), 0.0, None
     decoded: dict[str, np.ndarray] = {}  # as they are multiplied: rotated ones with rotated vectors
     rotations: dict[str, Rotation | None] = {}
-    if variant.codec or checkpoint.packed:
-        chosen = () if variant.codec is CODECS[BASELINE] else tuple(args.set)
-        given = {"codec": variant.codec, "encoder": variant.encoder}
-        given = {key: value for key, value in given.items() if value}
-        options = Options(chosen=chosen, rotate=args.rotate, **given)
-        packed = matrices_of(checkpoint, args, console, options)
+    if variant.codec or variant.recipe or checkpoint.packed:
+        packed = matrices_of(checkpoint, args, console, _options(variant, checkpoint, args))
     for name, tensor in originals.items():
         w = tensor.array()
         if packed is not None:
             matrix = packed[name]
-            found, rotations[name] = matrix.coded.decode(), matrix.rotation
-            w = w if matrix.rotation is None else matrix.rotation.weights(w)  # which changes no sum of squares
+            errors.add(w, matrix.decode())
+            decoded[name], rotations[name] = matrix.coded.decode(), matrix.rotation
             bits += matrix.stored_bits
         else:
-            found = block_float(w, BLOCK_BITS, BLOCK_GROUP).astype("f4")
-            bits += w.size * block_float_bits(w.shape[1], BLOCK_BITS, BLOCK_GROUP)
-        errors.add(w, found)
-        decoded[name] = found
+            decoded[name], stored = _yardstick(name, w, args)
+            errors.add(w, decoded[name])
+            bits += stored
     weights = sum(w.size for w in decoded.values())
     if packed is not None and args.exact:
         engine: Engine = ReferenceEngine(packed.__getitem__, weights)
@@ -170,6 +172,30 @@ def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args
         engine = ApproximateEngine(decoded.__getitem__, packed.codec_of.get if packed else lambda name: None,
                                    rotations.get)  # fmt: skip
     return engine, {"bits_per_weight": bits / weights, "rel_error": errors.relative}
+
+
+def _options(variant: Variant, checkpoint: Checkpoint, args: argparse.Namespace) -> Options:
+    from seedlm.encoder.plan import Options
+
+    given: dict[str, Any] = {"codec": variant.codec, "encoder": variant.encoder}
+    if variant.recipe is not None:
+        given["recipe"] = variant.recipe.codecs_of(checkpoint.config.kinds())
+    chosen = () if variant.codec is CODECS[BASELINE] else tuple(args.set)
+    return Options(chosen=chosen, rotate=args.rotate, **{key: value for key, value in given.items() if value})
+
+
+def _yardstick(name: str, w: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, float]:
+    """A matrix in block floating point and its bits; where a pattern wants the baseline, that."""
+    import numpy as np
+
+    from seedlm.encoder.block_float import block_float, block_float_bits
+    from seedlm.encoder.plan import Options
+
+    if Options(chosen=tuple(args.set)).asked(name) is CODECS[BASELINE]:
+        return w.astype(np.float16).astype(np.float32), 16.0 * w.size
+    return block_float(w, BLOCK_BITS, BLOCK_GROUP).astype("f4"), w.size * block_float_bits(
+        w.shape[1], BLOCK_BITS, BLOCK_GROUP
+    )
 
 
 def read_text(args: argparse.Namespace, path: Path) -> bytes:
@@ -250,7 +276,7 @@ def measure(checkpoint: Checkpoint, original: Checkpoint, args: argparse.Namespa
     model = language_model(original, FloatEngine(original.linear))
     expected: Predictions = passing("original", lambda advance: Predictions(model, text, advance))
     rows = [row("original", None, expected.quality, _stored(original), 0)]
-    for variant in [Variant("packed", None)] if checkpoint.packed else variants(args.codec, args.encoder):
+    for variant in [Variant("packed", None)] if checkpoint.packed else variants(args.codec, args.encoder, args.recipe):
         engine, figures = engine_of(variant, checkpoint, original.linear, args, console)
         other = language_model(checkpoint, engine)
         what = f"{variant.name} {variant.encoder or ''}".strip()

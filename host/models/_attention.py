@@ -155,6 +155,10 @@ class Attention:
         """All matrices, in the order of their use."""
         return [*self.qkv, self.out]
 
+    def kinds(self) -> list[str]:
+        """What each of `linears` is."""
+        return [*(("q", "k", "v") if len(self.qkv) == 3 else ("qkv",)), "o"]
+
     def vectors(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its other tensors but biases."""
         return {name: shape for norm in (self.q_norm, self.k_norm) if norm for name, shape in norm.vectors().items()}

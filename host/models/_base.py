@@ -12,7 +12,10 @@ import numpy as np
 from seedlm.host.models._cache import Cache
 from seedlm.host.models._fields import Fields
 
-__all__ = ["Architecture", "Engine", "Group", "Model", "ModelConfig"]
+__all__ = ["EMBEDDING", "HEAD", "Architecture", "Engine", "Group", "Model", "ModelConfig"]
+
+
+EMBEDDING, HEAD = "embedding", "head"  # kinds of matrices outside of the layers
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ class ModelConfig(Protocol):
         """Rows (outputs) and columns (inputs) of every matrix of the linear layers, the output matrix last.
 
         All that an engine multiplies with, and what is run, compressed, timed and projected.
+        """
+        ...
+
+    def kinds(self) -> dict[str, str]:
+        """What the embedding and every matrix of `linears` is in its layer.
+
+        ``q``, ``k``, ``v`` or ``qkv`` in one; ``o``; ``gate``, ``up`` or ``gate_up`` in one; ``down``; ``embedding``
+        and ``head``. The same in every expert of a mixture.
         """
         ...
 

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from seedlm.golden.errors import SeedLMError
 from seedlm.host.models._attention import Attention, Step, soft_cap
-from seedlm.host.models._base import Engine, Group
+from seedlm.host.models._base import EMBEDDING, HEAD, Engine, Group
 from seedlm.host.models._cache import Cache
 from seedlm.host.models._fields import Fields
 from seedlm.host.models._linear import Layer, Linear
@@ -148,6 +148,14 @@ class DecoderConfig:
         """See `ModelConfig.linears`; the output matrix has its own name with tied embeddings too."""
         out = {f"{prefix}{linear.name}.weight": (linear.rows, linear.cols) for prefix, linear in self._linears()}
         return out | {self.head: (self.vocab, self.hidden)}
+
+    def kinds(self) -> dict[str, str]:
+        """See `ModelConfig.kinds`."""
+        out = {self.embedding: EMBEDDING}
+        for prefix, block in self._blocks():
+            for linear, kind in zip(block.part.linears(), block.part.kinds(), strict=True):
+                out[f"{prefix}{linear.name}.weight"] = kind
+        return out | {self.head: HEAD}
 
     @property
     def transposed(self) -> frozenset[str]:

@@ -63,6 +63,10 @@ class Mlp:
         """All matrices, in the order of their use."""
         return [*self.up, self.down]
 
+    def kinds(self) -> list[str]:
+        """What each of `linears` is."""
+        return [*(("gate", "up") if len(self.up) == 2 else ("gate_up",) if self.gated else ("up",)), "down"]
+
     def vectors(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its other tensors but biases."""
         return {}
@@ -125,8 +129,15 @@ class Experts:
 
     def linears(self) -> list[Linear]:
         """All matrices that an engine multiplies with: those of the experts."""
-        parts = self.experts if self.shared is None else (*self.experts, self.shared)
-        return [linear for part in parts for linear in part.linears()]
+        return [linear for part in self._parts for linear in part.linears()]
+
+    def kinds(self) -> list[str]:
+        """What each of `linears` is."""
+        return [kind for part in self._parts for kind in part.kinds()]
+
+    @property
+    def _parts(self) -> tuple[Mlp, ...]:
+        return self.experts if self.shared is None else (*self.experts, self.shared)
 
     def vectors(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its other tensors but biases."""

@@ -54,7 +54,7 @@ def test_an_outlier_costs_the_row_nothing(name, model, seedlm, tmp_path):
 
 
 def test_who_is_rotated_without_being_asked(model, seedlm, tmp_path):
-    for name, expected in (("trellis4", 1024), ("int8", None)):
+    for name, expected in (("trellis4", 1024), ("int8", 1024), ("fp16", None)):
         report = seedlm("compress", model, tmp_path / name, "--codec", name, "--json").report()
         assert report["tensors"]["wide"]["rotation"] == expected
     assert "not rotated: odd: no power of two of 16 or more divides its columns" in seedlm(
