@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # The generated Verilog must not depend on the order of sets.
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup venv tools demo litedram test test-slow test-seeds test-model test-transformers test-all lint format lock clean distclean
+.PHONY: help setup venv tools demo smollm litedram test test-slow test-seeds test-model test-transformers test-all lint format lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ tools: ## check the programs that do not come from the package index
 
 demo: venv tools ## compress, generate Verilog, simulate, compare: the whole path in one go
 	@$(BIN)/python -m seedlm.demo
+
+smollm: venv tools ## a real language model, SmolLM2-135M: fetch, compress, evaluate, let the RTL write (an hour)
+	@$(BIN)/python -m seedlm.smollm
 
 litedram: venv tools ## install LiteDRAM, for --memory litedram, and measure what it gives to a bare reader
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c requirements.lock -e '.[litedram]'

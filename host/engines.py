@@ -18,7 +18,9 @@ from seedlm.hdl.registers import ErrorCode
 from seedlm.host.driver import Accelerator, Matrix
 from seedlm.host.traffic import Counted
 
-__all__ = ["AcceleratorEngine", "Activations", "ApproximateEngine", "FloatEngine", "ReferenceEngine", "Usage"]
+__all__ = [
+    "AcceleratorEngine", "Activations", "ApproximateEngine", "CheckedEngine", "FloatEngine", "ReferenceEngine", "Usage",
+]  # fmt: skip
 
 LARGEST_HALF = np.float32(65504)
 PREPARED_BYTES = 16  # per weight, at most
@@ -144,6 +146,47 @@ class ApproximateEngine:
             return half.astype(np.float32)
         m, E = groups(half, size)
         return np.ldexp(m.astype(np.float32), E[..., None] - 16).reshape(len(half), -1)[:, : half.shape[1]]
+
+
+class CheckedEngine:
+    """An engine whose every product is compared with another's, bit for bit.
+
+    Parameters
+    ----------
+    engine : AcceleratorEngine
+        Whose products are given.
+    expected : ReferenceEngine
+        What they must equal.
+
+    Attributes
+    ----------
+    compared : int
+        Results that were found equal.
+    """
+
+    def __init__(self, engine: AcceleratorEngine, expected: ReferenceEngine):
+        self.engine, self.expected, self.compared = engine, expected, 0
+
+    @property
+    def activations(self) -> Activations:
+        """Of the engine whose products are given."""
+        return self.engine.activations
+
+    def usage(self) -> Usage:
+        """What the engine whose products are given has used since the last call."""
+        return self.engine.usage()
+
+    def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+        found, expected = self.engine.products(names, x), self.expected.products(names, x)
+        for name, y, wanted in zip(names, found, expected, strict=True):
+            wrong = y.view(np.uint32) != wanted.view(np.uint32)
+            if wrong.any():
+                vector, row = (int(i) for i in np.argwhere(wrong)[0])
+                raise SeedLMError(f"{name}: {np.count_nonzero(wrong)} of {wrong.size} results differ from the"
+                                  f" reference: the first is row {row} of vector {vector}, {y[vector, row]!r}"
+                                  f" instead of {wanted[vector, row]!r}")  # fmt: skip
+            self.compared += wrong.size
+        return found
 
 
 @dataclass

@@ -76,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of engine rtl: no comparison with FP16 weights (saves compiling their simulation)",
     )  # fmt: skip
     parser.add_argument(
+        "--check", action="store_true",
+        help="of engine rtl: compare every result of every product with the reference, bit for bit, and stop at the"
+        " first that differs",
+    )  # fmt: skip
+    parser.add_argument(
         "--temperature", metavar="T", type=temperature_argument,
         help="0: always the most likely token; 1: sample from the model's distribution (default: what the model's"
         " generation_config.json says, else 0)",
@@ -198,6 +203,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import FloatEngine, ReferenceEngine
 
+    if args.check and args.engine != "rtl":
+        raise SeedLMError(f"--check compares engine rtl with the reference: expected --engine rtl, not {args.engine}")
     checkpoint = Checkpoint(args.model)
     session = _session(args, console, checkpoint)
     if checkpoint.source.history:
@@ -259,7 +266,7 @@ def _run_rtl(session: Session, packed: PackedModel) -> int:
     from contextlib import ExitStack
 
     from seedlm.golden.build import Config
-    from seedlm.host.engines import AcceleratorEngine
+    from seedlm.host.engines import AcceleratorEngine, CheckedEngine, ReferenceEngine
     from seedlm.sim.accelerator import Accelerator
 
     console = session.console
@@ -269,6 +276,8 @@ def _run_rtl(session: Session, packed: PackedModel) -> int:
         accelerators = [stack.enter_context(build) for build in builds]
         with console.progress("loading the simulated memory", packed.weights, "{:,.0f} weights".format) as advance:
             engine = AcceleratorEngine(accelerators, packed, advance)
+        if session.args.check:
+            engine = CheckedEngine(engine, ReferenceEngine(packed.__getitem__, packed.weights))
         return _write(session, engine, packed, accelerators[0].simulation.memory)
 
 
@@ -301,6 +310,9 @@ def _write(session: Session, engine, packed: PackedModel | None = None, memory: 
         texts.append(report)
         _print(common | report, console)
     end = {"clipped_activations": getattr(getattr(engine, "activations", None), "clipped", 0), "status": "ok"}
+    if args.check:
+        end["results_equal"] = engine.compared
+        console.print(f"all {engine.compared:,} results of the accelerator equal the reference, bit for bit")
     console.json(common | ({"texts": texts} if args.prompts else texts[0]) | end)
     if end["clipped_activations"]:
         console.print(f"{end['clipped_activations']} activations were beyond FP16 and became +-65504")

@@ -10,7 +10,7 @@ from seedlm.golden.matrix import PackedMatrix
 from seedlm.hdl.registers import COUNTERS, ErrorCode
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.driver import Accelerator
-from seedlm.host.engines import AcceleratorEngine, ReferenceEngine
+from seedlm.host.engines import AcceleratorEngine, CheckedEngine, ReferenceEngine
 from seedlm.host.models import language_model
 from seedlm.host.sampling import Sampler
 from tests.host.fake_transport import FakeAccelerator
@@ -94,6 +94,28 @@ def test_other_codec(checkpoint):
     device = device_of("seedlm3")
     with pytest.raises(SeedLMError, match="seedlm"):
         AcceleratorEngine(Accelerator(device, device.config), packed(checkpoint, "seedlm4"))
+
+
+def test_checked_products(checkpoint):
+    """All are compared, and a single bit is seen."""
+    matrices, device = packed(checkpoint, "seedlm4"), device_of("seedlm4")
+    rtl = AcceleratorEngine(Accelerator(device, device.config), matrices)
+    engine = CheckedEngine(rtl, ReferenceEngine(matrices.__getitem__, 10**6))
+    logits = language_model(checkpoint, engine).logits([1, 2])
+    assert engine.compared == 2 * sum(m.rows for m in matrices.values())
+    assert set(engine.usage().counters) == set(COUNTERS)
+    assert logits.shape[0] == 2
+
+    class Wrong:
+        def products(self, names, x):
+            out = rtl.products(names, x)
+            out[-1].view(np.uint32)[1, 3] ^= 1
+            return out
+
+    name = "model.layers.0.self_attn.q_proj.weight"
+    x = np.ones((2, matrices[name].cols), np.float32)
+    with pytest.raises(SeedLMError, match=rf"{name}: 1 of \d+ results differ .* the first is row 3 of vector 1"):
+        CheckedEngine(Wrong(), engine.expected).products([name], x)
 
 
 # --- sampling ------------------------------------------------------------------------------------------
