@@ -46,15 +46,16 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def _measured(memory: str) -> dict[tuple[str, str], dict]:
-    """The benchmark's rows on `memory` by (shape, codec)."""
-    rows = [row for row in _data("benchmarks/bench.json")["rows"] if row["memory"] == memory]
+def _measured(memory: str, data: str) -> dict[tuple[str, str], dict]:
+    """A benchmark's rows on `memory` by (shape, codec)."""
+    rows = [row for row in _data(f"benchmarks/{data}.json")["rows"] if row["memory"] == memory]
     return {(f"{row['rows']}x{row['cols']}", row["codec"]): row for row in rows}
 
 
-def _speedups(memory: str, shapes: Iterable[str], codecs: tuple[str, ...], *, relative: bool) -> list[str]:
+def _speedups(memory: str, shapes: Iterable[str], codecs: tuple[str, ...], *, relative: bool,
+              data: str = "bench") -> list[str]:  # fmt: skip
     """Cycles of the baseline, speed-ups of `codecs` over it, and the efficiency of the first of them."""
-    measured = _measured(memory)
+    measured = _measured(memory, data)
     name = "`{}`".format if not relative else str
     headings = ["<shape", f"{BASELINE}, cycles", *map(name, codecs), f"efficiency of {name(codecs[0])}"]
     rows = []
@@ -70,6 +71,11 @@ def _speedups(memory: str, shapes: Iterable[str], codecs: tuple[str, ...], *, re
 
 def _all_speedups(memory: str) -> list[str]:
     return _speedups(memory, SHAPES, ("seedlm4", "seedlm4r", "seedlm3", "seedlm3r"), relative=True)
+
+
+def _trellis_speedups(memory: str) -> list[str]:
+    codecs = ("trellis4", "trellis3", "trellis2")
+    return _speedups(memory, ("4096x4096", "8192x28672"), codecs, relative=True, data="trellis")
 
 
 def _targets() -> list[str]:
@@ -114,6 +120,8 @@ BLOCKS: dict[str, dict[str, Callable[[], list[str]]]] = {
         "targets": _targets,
         "speed-ups on ddr3": lambda: _all_speedups("ddr3"),
         "speed-ups on ideal": lambda: _all_speedups("ideal"),
+        "trellis codecs on ddr3": lambda: _trellis_speedups("ddr3"),
+        "trellis codecs on ideal": lambda: _trellis_speedups("ideal"),
     },
     "docs/formats.md": {"codecs": _codecs},
     "docs/quality.md": {"quality": _quality},
