@@ -73,7 +73,7 @@ class Sampler:
     ----------
     temperature : float
         0 takes the most likely token (of equal ones the first), 1 samples from the model's distribution.
-    seed : int
+    seed : int or tuple of int
         The same seed and the same logits give the same tokens.
     top_k : int
         Only the so many most likely tokens, and those as likely as the last of them; 0: all.
@@ -81,7 +81,9 @@ class Sampler:
         Of these only the most likely ones that together have this probability.
     """
 
-    def __init__(self, temperature: float = 0.0, seed: int = 0, *, top_k: int = 0, top_p: float = 1.0):
+    def __init__(
+        self, temperature: float = 0.0, seed: int | tuple[int, ...] = 0, *, top_k: int = 0, top_p: float = 1.0
+    ):  # fmt: skip
         if not 0 <= temperature < float("inf"):
             raise SeedLMError(f"the temperature must be 0 or more, not {temperature}")
         if top_k < 0 or not 0 < top_p <= 1:
