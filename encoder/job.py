@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from seedlm.encoder.engines import cores
+from seedlm.encoder.families import encoder_of
+from seedlm.encoder.feedback.factor import Feedback, Part
 from seedlm.encoder.loss import Loss
 from seedlm.encoder.matrix import largest_weight, settle
 from seedlm.encoder.plan import Piece, Plan, Task
@@ -22,6 +24,7 @@ from seedlm.encoder.pool import Work, encode_here, encode_in_processes
 from seedlm.encoder.units import Encoded, Unit, code_digest, encode_unit, prepare
 from seedlm.encoder.workspace import Workspace
 from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.calibration import parts as columns_in_parts
 from seedlm.golden.files.packed import stored_parts, write_stored
 from seedlm.golden.files.sources import Source, write_index
 from seedlm.golden.files.tensors import RawTensor
@@ -88,14 +91,15 @@ def survey(plan: Plan, exp_bias: int | str = "auto", advance: Advance | None = N
     Raises
     ------
     SeedLMError
-        A weight is NaN or infinite, or too large for its codec.
+        A weight is NaN or infinite, or too large for its codec; second moments that are not finite.
     """
     digest = hashlib.blake2b(code_digest().encode(), digest_size=16)
     for task in plan.tasks:
         task.bias, content = prepare(task.tensor, task.codec, exp_bias, task.label, advance)
         weighted = None if task.importance is None else hashlib.blake2b(task.importance.tobytes()).hexdigest()
+        fed = None if task.calibration is None else task.calibration.digest(task.name)
         what = (task.shard, task.name, task.tensor.dtype, task.shape, task.codec.name, task.encoder, content, task.bias)
-        digest.update(repr((*what, weighted, task.rotation)).encode())
+        digest.update(repr((*what, weighted, task.rotation, fed)).encode())
     return digest.hexdigest()
 
 
@@ -114,7 +118,7 @@ def _unit(piece: Piece, code: str) -> Unit:
     task = piece.task
     rows = task.tensor.rows(piece.start, piece.stop)
     rows = RawTensor(rows.dtype, rows.shape, np.array(rows.data, subok=False))  # read now, not mapped
-    return Unit(rows, task.codec, task.encoder, task.bias, task.importance, task.rotation, code=code)
+    return Unit(rows, task.codec, task.encoder, task.bias, task.importance, task.rotation, task.feedback(), code=code)
 
 
 def encode(pieces: list[Piece], work: Workspace, *, jobs: int | None = None, cluster: bool = False,
@@ -202,11 +206,11 @@ def write_file(path: Path, tasks: list[Task], work: Workspace, other: dict[str, 
     return results
 
 
-def seconds_per_block(plan: Plan, exp_bias: int | str = "auto") -> dict[tuple[str, bool], float]:
-    """How long a processor of this machine takes, measured on a few rows; by codec and whether columns are weighted."""
-    largest: dict[tuple[str, bool], Task] = {}
+def seconds_per_block(plan: Plan, exp_bias: int | str = "auto") -> dict[tuple[str, str], float]:
+    """How long a processor of this machine takes, measured on a few rows; by codec and `Task.manner`."""
+    largest: dict[tuple[str, str], Task] = {}
     for task in sorted(plan.tasks, key=lambda task: task.weights):
-        largest[task.codec.name, task.importance is not None] = task
+        largest[task.codec.name, task.manner] = task
     return {key: _measure(task, exp_bias) for key, task in largest.items()}
 
 
@@ -216,10 +220,15 @@ def _measure(task: Task, exp_bias: int | str) -> float:
         rows, cols = min(rows, task.pieces[0].stop), min(cols, 2 * task.codec.step_columns)
     else:
         rows = min(rows, max(1, 2048 // task.row_blocks))
+    feedback = None
+    if task.calibration is not None:  # nothing comes back, in the time that it takes
+        rows, block = min(rows, 16), encoder_of(task.codec).feedback_block(task.codec)
+        parts = tuple(Part(start, np.zeros((stop - start,) * 2, np.float32)) for start, stop in columns_in_parts(cols))
+        feedback = Feedback(block, parts, np.ones(cols))
     w = task.tensor.rows(0, rows).array()[:, :cols]
     importance = None if task.importance is None else task.importance[:cols]
     bias = settle(w, task.codec, exp_bias, largest_weight([w], task.label), task.label)
-    unit = Unit(RawTensor.from_array(w), task.codec, task.encoder, bias, importance, threads=1)
+    unit = Unit(RawTensor.from_array(w), task.codec, task.encoder, bias, importance, feedback=feedback, threads=1)
     encode_unit(replace(unit, rows=unit.rows.rows(0, 1)))  # compiles, makes tables
     started = time.perf_counter()
     encode_unit(unit)

@@ -9,6 +9,7 @@ import numpy as np
 
 from seedlm.encoder.families import encoder_of
 from seedlm.encoder.families._base import BIAS_LIMIT
+from seedlm.encoder.feedback.factor import Feedback
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
@@ -79,18 +80,19 @@ def _refuse(name: str, weight: float, row: int, column: int, what: str) -> NoRet
     raise SeedLMError(f"{name}: the weight {weight} in row {row}, column {column} {what}")
 
 
-def slices(codec: Codec, shape: tuple[int, int], weighted: bool = False) -> Iterator[tuple[int, int]]:
-    """First row and row after the last of each unit of a matrix; `weighted`: with an importance."""
+def slices(codec: Codec, shape: tuple[int, int], weighted: bool = False,
+           fed: bool = False) -> Iterator[tuple[int, int]]:  # fmt: skip
+    """First row and row after the last of each unit of a matrix; with an importance (weighted), with feedback (fed)."""
     rows, cols = shape
-    step = encoder_of(codec).unit_rows(codec, cols, weighted)
+    step = encoder_of(codec).unit_rows(codec, cols, weighted, fed)
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
 
 
 def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_bias: int | str = "auto", *,
-                    importance: np.ndarray | None = None, engine: str = "auto", threads: int | None = None,
-                    dtype: str = "F32", name: str = "matrix", rotation: Rotation | None = None,
-                    progress: Progress | None = None) -> PackedMatrix:  # fmt: skip
+                    importance: np.ndarray | None = None, feedback: Feedback | None = None, engine: str = "auto",
+                    threads: int | None = None, dtype: str = "F32", name: str = "matrix",
+                    rotation: Rotation | None = None, progress: Progress | None = None) -> PackedMatrix:  # fmt: skip
     """Compress a weight matrix.
 
     Parameters
@@ -104,6 +106,9 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
         b, or ``auto``: see `settle`.
     importance : np.ndarray or None
         float64 [cols], non-negative: how much the squared error of each column counts, where the family can tell.
+    feedback : Feedback or None
+        What errors in a column ask of the columns behind it, from the second moments of rotated vectors if the rows
+        are rotated; instead of an importance, in blocks of `Encoder.feedback_block` columns.
     engine, threads
         See `Encoder.encode`; they do not change the result.
     dtype, name : str
@@ -118,6 +123,8 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
     SeedLMError
         Weights that are not finite or too large for the codec; unknown options; an importance of rotated columns.
     """
+    if importance is not None and feedback is not None:
+        raise SeedLMError(f"{name}: feedback knows how much a column counts: expected no importance beside it")
     if importance is not None and rotation is not None:
         raise SeedLMError(f"{name}: an importance is of columns, which a rotation mixes: expected one of the two")
     if w.ndim != 2 or w.size == 0:
@@ -126,8 +133,8 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
     family.method(encoder)
     bias = settle(w, codec, exp_bias, largest_weight([w], name), name)
     parts = []
-    for start, stop in slices(codec, w.shape, importance is not None):
-        options = {"bias": bias, "importance": importance, "engine": engine, "threads": threads}
+    options = {"bias": bias, "importance": importance, "feedback": feedback, "engine": engine, "threads": threads}
+    for start, stop in slices(codec, w.shape, importance is not None, feedback is not None):
         rows = w[start:stop] if rotation is None else rotation.weights(w[start:stop])
         parts.append(family.encode(rows, codec, encoder, **options))
         if progress:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from seedlm.encoder.calibration import DAMPING, Calibration
 from seedlm.encoder.families import encoder_of
+from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.matrix import slices
 from seedlm.golden.codecs import CODECS, DEFAULT_CODEC, Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import TensorInfo, stored_layout
 from seedlm.golden.files.sources import Source, matches
-from seedlm.golden.files.tensors import RawTensor, TensorFile, TransposedTensor, can_write
+from seedlm.golden.files.tensors import RawTensor, TensorFile, TransposedTensor, can_write, some_names
 from seedlm.golden.rotation import Rotation, rotation_for
 
 __all__ = ["Layout", "Options", "Piece", "Plan", "Task", "make_plan", "plan_tensors"]
@@ -48,6 +50,10 @@ class Options:
         For people.
     importance : Path or None
         File with a vector [columns] for each tensor that has one.
+    calibration : Path or None
+        File of second moments: errors are fed back in the tensors that it has.
+    damping : float
+        Of these moments, above 0.
     rotate : bool or None
         Rotate the rows, where the columns allow it. None: as the codec is used to (`Codec.rotates`), but no tensor with
         an importance, which is of columns that a rotation would mix.
@@ -62,6 +68,8 @@ class Options:
     exclude: tuple[str, ...] = ()
     exp_bias: int | str = "auto"
     importance: Path | None = None
+    calibration: Path | None = None
+    damping: float = DAMPING
     rotate: bool | None = None
 
     def asked(self, name: str) -> Codec | None:
@@ -113,6 +121,8 @@ class Task:
         float64 [cols].
     rotation : Rotation or None
         Of the rows, before they are coded.
+    calibration : Calibration or None
+        Has the second moments for this tensor, where errors are fed back.
     bias : int
         The exponent bias, once `seedlm.encoder.job.survey` has seen the weights.
     """
@@ -127,7 +137,17 @@ class Task:
     encoder: str
     importance: np.ndarray | None = None
     rotation: Rotation | None = None
+    calibration: Calibration | None = None
     bias: int = 0
+
+    @property
+    def manner(self) -> str:
+        """How columns count, by which the time differs; empty if all are alike."""
+        return "weighted" if self.importance is not None else "with feedback" if self.calibration is not None else ""
+
+    def feedback(self) -> Feedback | None:
+        """How errors are fed back; None if they are not."""
+        return None if self.calibration is None else self.calibration.feedback(self.name, self.codec, self.rotation)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -164,7 +184,7 @@ class Task:
     @property
     def pieces(self) -> list[Piece]:
         """The units of work, each some rows."""
-        cut = slices(self.codec, self.shape, self.importance is not None)
+        cut = slices(self.codec, self.shape, self.importance is not None, self.calibration is not None)
         return [Piece(self, start, stop) for start, stop in cut]
 
 
@@ -206,6 +226,10 @@ class Plan:
             if task.rotation is None and options.wants_rotation(task.codec, task.importance is not None)
         ]  # fmt: skip
 
+    def without_feedback(self, options: Options) -> list[str]:
+        """Tensors in which no errors are fed back, though there is a calibration."""
+        return [task.name for task in self.tasks if task.calibration is None] if options.calibration else []
+
     @property
     def weights(self) -> int:
         return sum(task.weights for task in self.tasks)
@@ -236,8 +260,8 @@ def make_plan(source: Source, options: Options, layout: Layout = Layout()) -> Pl
     Raises
     ------
     SeedLMError
-        Nothing to compress, a pattern that matches nothing, an importance that does not fit, a tensor that cannot be
-        copied, two that would have one name in the output.
+        Nothing to compress, a pattern that matches nothing, an importance or a calibration that does not fit, a tensor
+        that cannot be copied, two that would have one name in the output.
     """
     chosen, kept = _chosen(source, options, layout)
     importance = _importance(source, options, layout)
@@ -254,6 +278,7 @@ def make_plan(source: Source, options: Options, layout: Layout = Layout()) -> Pl
     if not plan.tasks:
         name, why = next(iter(kept.items()))
         raise SeedLMError(f"{source.path}: nothing to compress: {len(kept)} tensors stay as they are: {name!r} {why}")
+    _calibrate(plan, options)
     _check_output(source, plan)
     return plan
 
@@ -350,6 +375,28 @@ def _importance(source: Source, options: Options, layout: Layout) -> dict[str, n
     if not out:
         raise SeedLMError(f"{path}: has no tensor: expected a vector for each tensor that has an importance")
     return out
+
+
+def _calibrate(plan: Plan, options: Options) -> None:
+    """Give the tensors that a file of second moments has, and whose codec gains by it, the calibration."""
+    if options.calibration is None:
+        return
+    if options.importance is not None:
+        raise SeedLMError(f"{options.calibration}: second moments know how much a column counts: expected one of"
+                          " --calibration and --importance")  # fmt: skip
+    calibration = Calibration(options.calibration, options.damping)
+    gaining = [task for task in plan.tasks if encoder_of(task.codec).feedback_block(task.codec)]
+    known = [task for task in gaining if task.name in calibration and task.stack is None]
+    if not gaining:
+        kinds = ", ".join(kind.name for kind in plan.codecs)
+        raise SeedLMError(f"{options.calibration}: codec {kinds} rounds every weight: --calibration has no meaning for"
+                          " it")  # fmt: skip
+    if not known:
+        raise SeedLMError(f"{options.calibration}: has no moments for any tensor that is compressed, as"
+                          f" {gaining[0].name!r}: {some_names(calibration.file.matrices)}")  # fmt: skip
+    for task in known:
+        calibration.file.check(task.name, task.shape[1])
+        task.calibration = calibration
 
 
 def _check_output(source: Source, plan: Plan) -> None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from seedlm.encoder.families import encoder_of
+from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.loss import Loss
 from seedlm.encoder.matrix import largest_weight, settle
 from seedlm.golden.codecs import Codec
@@ -45,6 +46,8 @@ class Unit:
         float64 [cols], see `Encoder.encode`.
     rotation : Rotation or None
         What the rows are multiplied with before they are coded.
+    feedback : Feedback or None
+        See `Encoder.encode`.
     engine, threads
         See `Encoder.encode`.
     code : str
@@ -57,6 +60,7 @@ class Unit:
     bias: int = 0
     importance: np.ndarray | None = None
     rotation: Rotation | None = None
+    feedback: Feedback | None = None
     engine: str = "auto"
     threads: int | None = None
     code: str = ""
@@ -93,8 +97,9 @@ def encode_unit(unit: Unit) -> Encoded:
     w, codec = unit.rows.array(), unit.codec
     rows = w if unit.rotation is None else unit.rotation.weights(w)
     words, scales = encoder_of(codec).encode(
-        rows, codec, unit.encoder, bias=unit.bias, importance=unit.importance, engine=unit.engine, threads=unit.threads
-    )
+        rows, codec, unit.encoder, bias=unit.bias, importance=unit.importance, feedback=unit.feedback,
+        engine=unit.engine, threads=unit.threads,
+    )  # fmt: skip
     packed = PackedMatrix(codec, w.shape, words, scales, unit.bias)
     packed.check("encoder")  # a mistake of the encoder would else be found by the reader of the file
     loss, step = Loss(), max(1, SCAN // w.shape[1])

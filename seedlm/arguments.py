@@ -169,7 +169,8 @@ def compress_options(args: argparse.Namespace, codec: Codec | None = None,
     if kinds and not (chosen or args.codec or codec):
         chosen = RECIPES[DEFAULT_RECIPE]
     given = {"codec": codec or args.codec, "encoder": args.encoder}
-    given |= {name: getattr(args, name, None) for name in ("exp_bias", "importance", "rotate")}
+    names = ("exp_bias", "importance", "calibration", "damping", "rotate")
+    given |= {name: getattr(args, name, None) for name in names}
     patterns = {name: tuple(getattr(args, name, ())) for name in ("include", "exclude")}
     if chosen:
         given |= {"codec": chosen.codec_of(""), "recipe": chosen.codecs_of(kinds), "recipe_name": chosen.name}

@@ -17,6 +17,7 @@ from seedlm import (
     __version__,
     bench,
     bench_encoder,
+    calibrate,
     compress,
     decompress,
     estimate,
@@ -39,6 +40,7 @@ __all__ = ["guarded", "main", "parser"]
 
 _VERBS = (
     compress,
+    calibrate,
     info,
     decompress,
     reference,

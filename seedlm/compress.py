@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from seedlm.encoder.workspace import Workspace
     from seedlm.golden.files.sources import Source
 
+LEAST_DAMPING = 1e-4
 NAME = "compress"
 SUMMARY = "compress the matrices of a model"
 DESCRIPTION = """\
@@ -51,6 +52,7 @@ examples:
   seedlm compress model.safetensors one.safetensors --include '*layers.0*' --json
   seedlm compress model.safetensors packed.safetensors --set '*embed*=int8' --set 'lm_head.weight=int8'
   seedlm compress model.gguf packed
+  seedlm compress Llama-2-7b-hf packed --calibration calibration.safetensors --exclude '*embed*'
   seedlm compress Llama-2-7b-hf packed --plan
   seedlm compress Llama-2-7b-hf packed --jobs 16
   seedlm compress Llama-2-7b-hf packed --cluster dask --scheduler tcp://10.0.0.1:8786
@@ -85,6 +87,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " how much the squared error of a column counts; such a tensor is not rotated",
     )  # fmt: skip
     parser.add_argument(
+        "--calibration", metavar="FILE", type=Path,
+        help="second moments of the layers' inputs, from seedlm calibrate: what the columns on the left of a row have"
+        " lost is made good on the right, for the inputs that really come; no stored bit (see docs/calibration.md)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--damping", metavar="D", type=damping_argument,
+        help="of --calibration: D times the mean of the diagonal is added to it, 1e-4 or more (default: 0.1);"
+        " less trusts the calibration's tokens more",
+    )  # fmt: skip
+    parser.add_argument(
         "--jobs", metavar="N", type=positive, help="processors to use (default: all); does not change the result"
     )
     parser.add_argument("--plan", action="store_true", help="say what would be done, with sizes and time, and stop")
@@ -94,10 +106,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def damping_argument(text: str) -> float:
+    """A finite number of at least `LEAST_DAMPING`: with less, rounding alone may leave nothing positive."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not LEAST_DAMPING <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of {LEAST_DAMPING:g} or more, such as 0.1, not {text!r}")
+    return value
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.golden.files.sources import require_output
     from seedlm.host.formats import format_of, open_plain
 
+    if args.damping is not None and args.calibration is None:
+        raise SeedLMError("--damping needs --calibration FILE")
     if args.scheduler and not args.cluster:
         raise SeedLMError("--scheduler needs --cluster dask")
     started = time.perf_counter()
@@ -140,6 +165,10 @@ def _compress(args: argparse.Namespace, console: Console, source: Source) -> dic
         **what,
         "copied": list(what["copied"]),
         "unrotated": plan.unrotated(options),
+        "calibration": options.calibration and {
+            "file": str(options.calibration), "damping": options.damping,
+            "without": plan.without_feedback(options),
+        },
         **_outcome(results),
         "input_bytes": source.bytes,
         "output_bytes": _size(args.output, source),
@@ -241,6 +270,7 @@ def _outcome(results: list[Result]) -> dict:
                 "bits_per_weight": r.task.stored_bits / r.task.weights,
                 "exp_bias": r.task.bias,
                 "rotation": r.task.rotation and r.task.rotation.block,
+                "feedback": r.task.calibration is not None,
                 "shard": r.task.shard,
             }
             for r in results
@@ -280,6 +310,9 @@ def _print(report: dict, console: Console) -> None:
     _print_kept(report, console)
     for name in report["unrotated"]:
         console.print(f"not rotated: {name}: no power of two of {LEAST_BLOCK} or more divides its columns")
+    if report["calibration"] and (names := report["calibration"]["without"]):
+        some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        console.print(f"without feedback: {some}: not in {report['calibration']['file']}, or the codec gains nothing")
     for warning in report["warnings"]:
         console.print(f"warning: {warning}")
 
@@ -322,10 +355,11 @@ def _plan(args: argparse.Namespace, console: Console) -> int:
             "blocks": task.blocks,
             "units": len(task.pieces),
             "weighted": task.importance is not None,
+            "feedback": task.calibration is not None,
             "input_bytes": task.tensor.nbytes,
             "output_bytes": task.stored_bits // 8,
             "seconds": task.blocks
-            * speeds[task.codec.name, task.importance is not None]
+            * speeds[task.codec.name, task.manner]
             / min(jobs, max(1, task.blocks // 64)),
         }
         for task in plan.tasks
@@ -342,7 +376,7 @@ def _plan(args: argparse.Namespace, console: Console) -> int:
         "input_bytes": source.bytes,
         "output_bytes": sum(t["output_bytes"] for t in tensors.values()) + sum(what["copied"].values()),
         "microseconds_per_block": {
-            f"{name}, weighted" if weighted else name: 1e6 * seconds for (name, weighted), seconds in speeds.items()
+            f"{name}, {manner}" if manner else name: 1e6 * seconds for (name, manner), seconds in speeds.items()
         },
         "seconds": sum(t["seconds"] for t in tensors.values()),
         "status": "ok",

@@ -200,18 +200,22 @@ def _yardstick(name: str, w: np.ndarray, args: argparse.Namespace) -> tuple[np.n
 
 def read_text(args: argparse.Namespace, path: Path) -> bytes:
     """The text to predict; its last character whole."""
+    return text_of(path, args.bytes, "" if args.text else "; choose a text with --text")
+
+
+def text_of(path: Path, limit: int | None = None, hint: str = "") -> bytes:
+    """A file of UTF-8, or what its first `limit` bytes have of whole characters; `hint` ends what cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        hint = "" if args.text else "; choose a text with --text"
         raise SeedLMError(f"{path}: cannot read: {error.strerror}{hint}") from error
-    data = data[: args.bytes]
+    data = data[:limit]
     try:
         text = data.decode("utf-8", errors="strict")
     except UnicodeDecodeError as error:
-        if args.bytes is None or error.start < len(data) - 3:
+        if limit is None or error.start < len(data) - 3:
             raise SeedLMError(f"{path}: not UTF-8 at byte {error.start}") from error
-        text = data[: error.start].decode()  # --bytes has cut a character
+        text = data[: error.start].decode()  # the limit has cut a character
     if not text:
         raise SeedLMError(f"{path}: is empty")
     return text.encode()

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from seedlm.encoder.feedback.factor import Feedback
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 
@@ -15,6 +16,7 @@ __all__ = ["BIAS_LIMIT", "SLICE", "Encoder"]
 
 BIAS_LIMIT = 100  # 2**b and its product with any weight stay normal binary32 numbers
 SLICE = 1 << 16  # words of the rows that are encoded together: bounds the working memory
+FED_ROWS = 1024  # at least so many with feedback: each unit carries a matrix of as many rows and columns as a row has
 
 
 class Encoder(ABC):
@@ -49,9 +51,13 @@ class Encoder(ABC):
             raise SeedLMError(f"unknown encoder {asked!r}: expected {' or '.join(self.methods)}")
         return asked if self.methods else None
 
-    def unit_rows(self, codec: Codec, cols: int, weighted: bool) -> int:
+    def unit_rows(self, codec: Codec, cols: int, weighted: bool, fed: bool = False) -> int:
         """Rows of a unit of work: decided by the shape alone, so that units are the same everywhere."""
-        return max(1, SLICE // codec.blocks(cols))
+        return max(FED_ROWS if fed else 1, SLICE // codec.blocks(cols))
+
+    def feedback_block(self, codec: Codec) -> int | None:
+        """Columns that are coded together where errors are fed back; None if there is nothing to gain."""
+        return None
 
     def exp_bias(self, codec: Codec, w: np.ndarray) -> int:
         """The exponent bias that suits a whole tensor, where the codec has one.
@@ -70,7 +76,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, w: np.ndarray, codec: Codec, method: str, *, bias: int = 0,
-               importance: np.ndarray | None = None, engine: str = "auto",
+               importance: np.ndarray | None = None, feedback: Feedback | None = None, engine: str = "auto",
                threads: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
         """Encode a unit of rows.
 
@@ -85,6 +91,9 @@ class Encoder(ABC):
             The tensor's exponent bias.
         importance : np.ndarray or None
             float64 [cols], finite, non-negative: the squared error of column c counts this much.
+        feedback : Feedback or None
+            In blocks of `feedback_block` columns, instead of an importance: what is lost in a block is made good for
+            in those behind it.
         engine, threads
             Where a family has several engines: which, and on how many processors. They do not change the result.
 

@@ -23,7 +23,7 @@ class Float16Encoder(Encoder):
         """The smallest magnitude that rounds to infinity."""
         return 65520.0
 
-    def encode(self, w, codec, method, *, bias=0, importance=None, engine="auto", threads=None):
+    def encode(self, w, codec, method, *, bias=0, importance=None, feedback=None, engine="auto", threads=None):
         return np.ascontiguousarray(w, dtype=np.float16).view(np.uint16), None
 
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from seedlm.encoder.families._base import Encoder
+from seedlm.encoder.feedback.factor import Feedback
+from seedlm.encoder.feedback.rows import code_blocks
 from seedlm.golden.codecs import Codec
 
 __all__ = ["ENCODER"]
@@ -27,7 +29,10 @@ class IntegerEncoder(Encoder):
     def limit(self, codec: Codec, bias: int) -> float:
         return np.inf
 
-    def encode(self, w, codec, method, *, bias=0, importance=None, engine="auto", threads=None):
+    def feedback_block(self, codec: Codec) -> int:
+        return 1
+
+    def encode(self, w, codec, method, *, bias=0, importance=None, feedback=None, engine="auto", threads=None):
         words, scales = np.zeros(w.shape, np.int8), np.ones(len(w), np.float32)
         importance = self.check_importance(importance, w.shape[1])
         counts = slice(None) if importance is None else importance > 0
@@ -36,7 +41,7 @@ class IntegerEncoder(Encoder):
             largest = np.abs(row[counts]).max(initial=0)
             if largest > 0:
                 words[r], scales[r] = _encode_row(row, largest / LIMIT, importance)
-        return words, scales
+        return (words if feedback is None else _fed_words(w, scales, feedback, engine)), scales
 
 
 def _encode_row(row: np.ndarray, scale: float, importance: np.ndarray | None) -> tuple[np.ndarray, np.float32]:
@@ -60,6 +65,18 @@ def _encode_row(row: np.ndarray, scale: float, importance: np.ndarray | None) ->
         if error > HOPELESS * best:
             break
     return result
+
+
+def _fed_words(w: np.ndarray, scales: np.ndarray, feedback: Feedback, engine: str) -> np.ndarray:
+    """The integers for scales that stay, int8 [rows, cols]; every column takes the errors of those before it."""
+    words, units = np.empty(w.shape, np.int8), scales.astype(np.float64)[:, None]
+
+    def code(first: int, last: int, targets: np.ndarray) -> np.ndarray:
+        words[:, first:last] = np.clip(np.rint(targets / units), -LIMIT, LIMIT)
+        return words[:, first:last] * units
+
+    code_blocks(w.astype(np.float64), feedback, code, engine)
+    return words
 
 
 def _product(a: np.ndarray, b: np.ndarray, importance: np.ndarray | None) -> float:

@@ -32,8 +32,11 @@ class SeedEncoder(Encoder):
     family: ClassVar[str] = "seed"
     methods: ClassVar[tuple[str, ...]] = ENCODERS
 
-    def unit_rows(self, codec: Codec, cols: int, weighted: bool) -> int:
-        return WEIGHTED_ROWS if weighted else super().unit_rows(codec, cols, weighted)
+    def unit_rows(self, codec: Codec, cols: int, weighted: bool, fed: bool = False) -> int:
+        return WEIGHTED_ROWS if weighted else super().unit_rows(codec, cols, weighted, fed)
+
+    def feedback_block(self, codec: Codec) -> int:
+        return codec.step_columns
 
     def exp_bias(self, codec: Codec, w: np.ndarray) -> int:
         return exponent_bias(w) if codec.has_exp_bias else 0
@@ -44,9 +47,10 @@ class SeedEncoder(Encoder):
             return LARGEST_WEIGHT * 2.0**bias
         return float(codec.weight_max << codec.exponent_max) * LARGEST_SCALE
 
-    def encode(self, w, codec, method, *, bias=0, importance=None, engine="auto", threads=None):
+    def encode(self, w, codec, method, *, bias=0, importance=None, feedback=None, engine="auto", threads=None):
         importance = self.check_importance(importance, w.shape[1])
-        return encode_rows(w, codec, method, bias=bias, importance=importance, engine=engine, threads=threads)
+        options = {"bias": bias, "importance": importance, "feedback": feedback, "engine": engine, "threads": threads}
+        return encode_rows(w, codec, method, **options)
 
 
 ENCODER = SeedEncoder()

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from seedlm.encoder.families._base import Encoder
-from seedlm.encoder.trellis.rows import encode_rows
+from seedlm.encoder.trellis.rows import BLOCK, encode_fed_rows, encode_rows
 from seedlm.golden.codecs import Codec
 
 __all__ = ["ENCODER"]
@@ -21,7 +21,12 @@ class TrellisEncoder(Encoder):
     def limit(self, codec: Codec, bias: int) -> float:
         return np.inf
 
-    def encode(self, w, codec, method, *, bias=0, importance=None, engine="auto", threads=None):
+    def feedback_block(self, codec: Codec) -> int:
+        return BLOCK
+
+    def encode(self, w, codec, method, *, bias=0, importance=None, feedback=None, engine="auto", threads=None):
+        if feedback is not None:
+            return encode_fed_rows(w, codec, feedback, engine=engine, threads=threads)
         importance = self.check_importance(importance, w.shape[1])
         return encode_rows(w, codec, importance=importance, engine=engine, threads=threads)
 

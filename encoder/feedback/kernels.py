@@ -35,10 +35,10 @@ def spread_lanes(rest, matrix, first, last):
 
 
 @compiled
-def spread(rest, matrix, first, last):
-    """The same for any number of rows: float64 [cols, rows]."""
+def spread(rest, matrix, first, last, begin, end):
+    """The same for any number of rows, into columns begin to end - 1: float64 [cols, rows]."""
     rows = rest.shape[1]
-    for c in range(last, len(rest)):
+    for c in range(begin, end):
         target = rest[c]
         for j in range(first, last):
             factor, error = float(matrix[c, j]), rest[j]

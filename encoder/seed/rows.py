@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seedlm.encoder.feedback.factor import Feedback
+from seedlm.encoder.feedback.rows import code_blocks
 from seedlm.encoder.seed.engines import make_engine
 from seedlm.encoder.seed.geometry import centred
 from seedlm.encoder.seed.problem import Best, Problem, reconstruction_error
 from seedlm.golden.codecs.seed import SeedCodec, unpack, weights_int
+from seedlm.golden.errors import SeedLMError
 
 __all__ = ["RowSearch", "encode_blocks", "encode_rows"]
 
@@ -258,6 +261,28 @@ class RowSearch:
         return words, self.refit(words, scales)
 
 
+    def run_fed(self, feedback: Feedback) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `run`, with the errors of a block fed back to those behind it; the scales stay the first ones."""
+        C, (rows, cols) = self.codec.C, self.w.shape
+        if any(part.start % C for part in feedback.parts):
+            raise SeedLMError(f"codec {self.codec}: no errors can be fed back over {cols} columns: their second moments"
+                              f" are in parts that do not begin with a word of {C} columns")  # fmt: skip
+        scales = self.first_scales() if self.codec.row_scales else None
+        original, row = np.asarray(self.w, dtype=np.float64), np.arange(rows)
+        words = np.empty((rows, self.blocks), np.uint64)
+        self.w = original.copy()  # the targets
+
+        def code(first: int, last: int, targets: np.ndarray) -> np.ndarray:
+            self.w[:, first:last] = targets
+            column = first // C
+            words[:, column] = self.search(row, np.full(rows, column), scales)[0]
+            found = self.codec.values(words[:, column, None], last - first, self.bias)
+            return found if scales is None else found * scales.astype(np.float64)[:, None]
+
+        code_blocks(original, feedback, code, self.engine)
+        return words, scales
+
+
 def clip_scale(scale):
     """Row scales as float32 that are neither 0 nor infinite."""
     sign = np.where(scale < 0, -1.0, 1.0)
@@ -265,7 +290,7 @@ def clip_scale(scale):
 
 
 def encode_rows(w: np.ndarray, codec: SeedCodec, encoder: str = "optimal", *, bias: int = 0,
-                importance: np.ndarray | None = None, engine: str = "auto",
+                importance: np.ndarray | None = None, feedback: Feedback | None = None, engine: str = "auto",
                 threads: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """Words and row scales of some rows of a matrix: the unit of work.
 
@@ -283,6 +308,8 @@ def encode_rows(w: np.ndarray, codec: SeedCodec, encoder: str = "optimal", *, bi
         The tensor's exponent bias; 0 with row scales.
     importance : np.ndarray or None
         float64 [cols], non-negative: the error of column c counts this much.
+    feedback : Feedback or None
+        In blocks of C columns, instead of an importance.
     engine, threads
         See `encoder.engines`; they do not change the result.
 
@@ -293,7 +320,8 @@ def encode_rows(w: np.ndarray, codec: SeedCodec, encoder: str = "optimal", *, bi
     scales : np.ndarray or None
         float32 [rows] for codecs with row scales.
     """
-    return RowSearch(codec, w, encoder, engine, bias, importance, threads).run()
+    search = RowSearch(codec, w, encoder, engine, bias, importance, threads)
+    return search.run() if feedback is None else search.run_fed(feedback)
 
 
 def encode_blocks(w: np.ndarray, codec: SeedCodec, encoder: str = "optimal", *, scales: np.ndarray | None = None,

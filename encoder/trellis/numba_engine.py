@@ -55,8 +55,8 @@ def fed_paths(table: Table, x: np.ndarray, feedback: Feedback, ahead: int, threa
             lanes = np.zeros((part.stop - part.start, LANES))
             lanes[:, : len(some)] = some[:, part.start : part.stop].T
             found = np.empty(lanes.shape, dtype=np.uint8)
-            fed_lanes(lanes, lanes.copy(), part.matrix, feedback.block, ahead, fine, most, table.bits, table.window, levels, outputs,
-                      found, decisions, ends)  # fmt: skip
+            fed_lanes(lanes, lanes.copy(), part.matrix, feedback.block, ahead, fine, most, table.bits, table.window,
+                      levels, outputs, found, decisions, ends)  # fmt: skip
             symbols[start : start + len(some), part.start : part.stop] = found[:, : len(some)].T
 
     _run(group, rows, threads)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from seedlm.encoder.engines import is_compiled
+from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.seed.rows import squares
 from seedlm.encoder.trellis import numpy_engine
 from seedlm.encoder.trellis.problem import FINE, Costs, column_weights, targets
 from seedlm.golden.codecs.trellis import TrellisCodec
 
-__all__ = ["encode_rows", "make_engine"]
+__all__ = ["BLOCK", "encode_fed_rows", "encode_rows", "make_engine"]
 
 # A scale is a factor times the row's root mean square, over the levels' unit. Gaussian rows are best at 1.06 or beside
 # it; heavy tails want more. Plain constants: these must be the same bits everywhere.
@@ -21,6 +22,10 @@ FACTORS = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.7, 0.8, 0.9, 1.0, 1.06
            3.2, 4.0)  # fmt: skip
 FIRST = FACTORS.index(1.06)
 LARGEST = float(np.finfo(np.float32).max)
+# With feedback. A block of 16 columns alone would lose a third more: its last symbols end where they please, and the
+# next ones have to begin there. More columns gain nothing.
+BLOCK, AHEAD = 32, 16
+TAIL = 4.0  # mean fourth power over the square of the mean square; 3 of Gaussian rows
 
 
 def make_engine(engine: str):
@@ -123,3 +128,53 @@ def encode_rows(
         float32 [rows]; 0 for a row of zeros.
     """
     return _Search(w, codec, importance, engine, threads).run()
+
+
+def encode_fed_rows(w: np.ndarray, codec: TrellisCodec, feedback: Feedback, *, engine: str = "auto",
+                    threads: int | None = None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """As `encode_rows`, with errors that are fed back.
+
+    A row's scale does not follow from its errors: it is that of Gaussian rows, which rotated ones are as good as. Rows
+    with heavier tails, and codecs of many bits, for which a single clipped weight is dear, have the scale that suits
+    the row best without feedback.
+
+    Parameters
+    ----------
+    w : np.ndarray
+        Float [rows, cols], finite.
+    codec : TrellisCodec
+    feedback : Feedback
+        Of blocks of `BLOCK` columns.
+    engine, threads
+        As in `encode_rows`.
+
+    Returns
+    -------
+    symbols : np.ndarray
+        uint8 [rows, cols].
+    scales : np.ndarray
+        float32 [rows]; 0 for a row of zeros.
+    """
+    w, table = np.asarray(w, dtype=np.float64), codec.definition
+    scales = _usual_scales(w, codec, engine, threads)
+    some = np.flatnonzero(scales)
+    x = w[some] / scales[some].astype(np.float64)[:, None]
+    symbols = np.zeros(w.shape, np.uint8)
+    if not is_compiled(engine):
+        symbols[some] = numpy_engine.fed_paths(table, x, feedback, AHEAD)
+    else:
+        from seedlm.encoder.trellis import numba_engine  # compiles or loads its kernels: only where used
+
+        symbols[some] = numba_engine.fed_paths(table, x, feedback, AHEAD, threads)
+    return symbols, scales
+
+
+def _usual_scales(w: np.ndarray, codec: TrellisCodec, engine: str, threads: int | None) -> np.ndarray:
+    """float32 [rows]."""
+    search = _Search(w, codec, None, engine, threads)
+    scales = (FACTORS[FIRST] / codec.definition.unit * search.rms * search.size).astype(np.float32)
+    tail = squares(search.unit * search.unit) / w.shape[1]
+    heavy = np.flatnonzero((tail > TAIL * search.rms**4) | (codec.k >= FINE))
+    if len(heavy):
+        scales[heavy] = encode_rows(w[heavy], codec, engine=engine, threads=threads)[1]
+    return scales

@@ -9,6 +9,7 @@ share the tensors. A tensor is F32 [n, n], symmetric; the columns of a matrix ha
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ __all__ = ["WIDEST", "CalibrationFile", "Entry", "parts", "write_calibration"]
 FORMAT = "seedlm-calibration"
 VERSION = "1"
 WIDEST = 16384  # columns of a tensor of moments: 1 GiB in F32
+STEP = 1024  # rows looked at together
+GRAIN = 48  # parts begin at multiples of so many columns, where words of 8, 12 and 16 begin
 
 
 def parts(cols: int, widest: int = WIDEST) -> list[tuple[int, int]]:
@@ -32,7 +35,8 @@ def parts(cols: int, widest: int = WIDEST) -> list[tuple[int, int]]:
     A part is whole blocks of the rotation, which so turns each part's moments by themselves.
     """
     rotation = rotation_for(cols)
-    step = cols if cols <= widest else widest // (block := rotation.block if rotation else 1) * block
+    unit = math.lcm(GRAIN, rotation.block if rotation else 1)
+    step = cols if cols <= widest else widest // unit * unit
     return [(start, min(start + step, cols)) for start in range(0, cols, step)] if step else []
 
 
@@ -127,17 +131,20 @@ class CalibrationFile:
                               " with as many rows as columns")  # fmt: skip
 
     def check(self, name: str, cols: int) -> None:
-        """Raise `SeedLMError` unless the moments of a matrix, which must be there, are of `cols` columns and finite."""
+        """Raise `SeedLMError` unless the moments of a matrix, which must be there, are of `cols` columns."""
         wanted = [[stop - start] * 2 for start, stop in parts(cols)]
         found = [list(self.file.tensors[moment].shape) for moment in self.matrices[name].moments]
         if found != wanted:
             raise SeedLMError(f"{self.path}: the moments of {name!r} are {' and '.join(map(str, found))}: expected"
                               f" {' and '.join(map(str, wanted))} for {cols} columns")  # fmt: skip
-        for moment in self.matrices[name].moments:
-            array = self.file.array(moment)
-            if not (np.isfinite(array).all() and (array.diagonal() >= 0).all()):
-                raise SeedLMError(f"{self.path}: tensor {moment!r}: expected finite numbers and no negative sum of"
-                                  " squares")  # fmt: skip
+
+    def check_finite(self, moment: str) -> None:
+        """Raise `SeedLMError` unless a tensor has finite elements and no negative sum of squares."""
+        array = self.file.array(moment)
+        finite = all(np.isfinite(array[row : row + STEP]).all() for row in range(0, len(array), STEP))
+        if not (finite and (array.diagonal() >= 0).all()):
+            raise SeedLMError(f"{self.path}: tensor {moment!r}: expected finite numbers and sums of squares that are"
+                              " not negative")  # fmt: skip
 
     def arrays(self, name: str) -> list[np.ndarray]:
         """The moments of a matrix, part by part: float32 memory maps."""
