@@ -30,7 +30,7 @@ def code_blocks(w: np.ndarray, feedback: Feedback, code: Callable[[int, int, np.
         See `spread`.
     """
     for part in feedback.parts:
-        rest = np.ascontiguousarray(w[:, part.start : part.stop].T)
+        rest = w[:, part.start : part.stop].T.copy()
         cols, block = len(rest), feedback.block
         panel = max(1, PANEL // block) * block
         for start in range(0, cols, panel):
