@@ -42,6 +42,8 @@ class Checkpoint:
     linear : dict of str to RawTensor or PackedTensor
         The matrices of the linear layers by `ModelConfig.linears`' names, outputs first however they are stored;
         memory maps. With tied embeddings the output matrix is the embedding.
+    stored_names : dict of str to str
+        What the files call the tensors, by the names of the architecture.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class Checkpoint:
             source.packed | source.other if self.packed else {name: tensor for _, name, tensor in source.tensors()}
         )
         names = self.config.canonical(self._tensors)
+        self.stored_names = {canonical: name for name, canonical in names.items()}
         self._tensors = {names[name]: tensor for name, tensor in self._tensors.items()}
         self._embedding: PackedMatrix | None = None  # checked and kept once it was asked for
         shapes, vectors, turned = self.config.linears(), self.config.vectors(), self.config.transposed

@@ -158,15 +158,16 @@ def _record(args: argparse.Namespace, console: Console, checkpoint: Checkpoint, 
 
     def keep(moments: Moments, file) -> None:
         names = []
+        stored = [checkpoint.stored_names[name] for name in moments.names]
         for i, total in enumerate(moments.totals):
-            names.append(f"{moments.names[0]}.moments" + f".{i}" * bool(i))
+            names.append(f"{stored[0]}.moments" + f".{i}" * bool(i))
             tensors[names[-1]] = _spilled(total, file)
-        for name in moments.names:
+        for name in stored:
             if names:
                 entries[name] = Entry(tuple(names), moments.tokens)
                 importance[name] = RawTensor.from_array(moments.diagonal.astype(np.float32))
             else:
-                left_out[name] = checkpoint.linear[name].shape[1]
+                left_out[name] = checkpoint.linear[moments.names[0]].shape[1]
 
     with tempfile.TemporaryFile(dir=args.out.resolve().parent) as file:
         with console.progress("recording", tokens, "{:,.0f} tokens".format) as advance:
@@ -190,7 +191,7 @@ def _record(args: argparse.Namespace, console: Console, checkpoint: Checkpoint, 
         "moments": len(tensors),
         "output_bytes": args.out.stat().st_size,
         "left_out": left_out,
-        "unused": sorted(wanted - set(entries) - set(left_out)),
+        "unused": sorted({checkpoint.stored_names[name] for name in wanted} - set(entries) - set(left_out)),
         "importance": args.importance_out and str(args.importance_out),
     }
 
