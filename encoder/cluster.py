@@ -6,6 +6,7 @@ files. A unit whose worker dies is encoded by another; the result does not depen
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,10 @@ def encode_on_dask(work: Iterable[Work], scheduler: str | None = None) -> Iterat
             if make is None:
                 return None
             # pure=False: a name of its own for each unit, so that nothing is taken from an earlier run
-            future = client.submit(encode_unit, replace(make(), threads=1), pure=False, retries=RETRIES)
+            with warnings.catch_warnings():
+                # A unit with feedback carries its matrix: it can be done anywhere, again, without a file.
+                warnings.filterwarnings("ignore", message="Sending large graph")
+                future = client.submit(encode_unit, replace(make(), threads=1), pure=False, retries=RETRIES)
             keys[future.key] = key
             return future
 

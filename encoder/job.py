@@ -228,7 +228,8 @@ def _measure(task: Task, exp_bias: int | str) -> float:
     w = task.tensor.rows(0, rows).array()[:, :cols]
     importance = None if task.importance is None else task.importance[:cols]
     bias = settle(w, task.codec, exp_bias, largest_weight([w], task.label), task.label)
-    unit = Unit(RawTensor.from_array(w), task.codec, task.encoder, bias, importance, feedback=feedback, threads=1)
+    rotation = task.rotation if feedback else None  # without one rows have heavier tails, and their scales take longer
+    unit = Unit(RawTensor.from_array(w), task.codec, task.encoder, bias, importance, rotation, feedback, threads=1)
     encode_unit(replace(unit, rows=unit.rows.rows(0, 1)))  # compiles, makes tables
     started = time.perf_counter()
     encode_unit(unit)

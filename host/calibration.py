@@ -24,6 +24,8 @@ __all__ = ["Moments", "own_samples", "second_moments"]
 
 Advance = Callable[[int], None]
 
+TOGETHER = 16  # texts that are written at the same time
+
 
 @dataclass(eq=False)
 class Moments:
@@ -159,12 +161,16 @@ class _Together:
                 raise self._error
             return self._given.pop(me)
 
-    def leave(self, error: BaseException | None = None) -> None:
-        """A thread asks for no more; with an error, no other gets anything more either."""
+    def leave(self) -> None:
+        """A thread asks for no more."""
         with self._changed:
             self._threads -= 1
-            self._error = self._error or error
             self._multiply()
+
+    def fail(self, error: BaseException) -> None:
+        """No thread gets anything more."""
+        with self._changed:
+            self._error = self._error or error
             self._changed.notify_all()
 
     def _multiply(self) -> None:
@@ -206,9 +212,7 @@ def own_samples(model: Callable[[Engine], Model], engine: Engine, count: int, le
     list of np.ndarray
         int64 [length].
     """
-    together = _Together(engine, count)
-
-    def write(i: int) -> np.ndarray:
+    def write(i: int, together: _Together) -> np.ndarray:
         try:
             own, sampler = model(together), Sampler(1.0, (seed, i))
             tokens, cache = [first], own.cache()
@@ -217,12 +221,21 @@ def own_samples(model: Callable[[Engine], Model], engine: Engine, count: int, le
                 if progress:
                     progress(1)
         except BaseException as error:
-            together.leave(error)
+            together.fail(error)
             raise
         together.leave()
         return np.array(tokens, dtype=np.int64)
 
-    # Models set the number of the BLAS's threads for themselves and put back what they found: with several at once
-    # the last to leave may find another's.
-    with ThreadpoolController().limit(limits=None), ThreadPoolExecutor(count) as pool:
-        return list(pool.map(write, range(count)))
+    out: list[np.ndarray] = []
+    for start in range(0, count, TOGETHER):
+        some = range(start, min(start + TOGETHER, count))
+        together = _Together(engine, len(some))
+        # Models set the number of the BLAS's threads for themselves and put back what they found: with several at once
+        # the last to leave may find another's.
+        with ThreadpoolController().limit(limits=None), ThreadPoolExecutor(len(some)) as pool:
+            try:
+                out += pool.map(write, some, [together] * len(some))
+            except BaseException as error:  # an interrupt: the threads must not go on
+                together.fail(error)
+                raise
+    return out

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from seedlm.arguments import positive, require_new, require_writable
 from seedlm.console import Console, human_bytes, human_time
+from seedlm.generate import seed_argument
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--self", metavar="N", type=positive, dest="samples",
         help="N texts that the model writes itself, at temperature 1, each of as many tokens as a window",
     )  # fmt: skip
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of these texts, 0 or more (default: 0)")
+    parser.add_argument(
+        "--seed", metavar="S", type=seed_argument, default=0, help="of these texts, 0 or more (default: 0)"
+    )
     parser.add_argument(
         "--tokens", metavar="N", type=positive, help="only the first N tokens of the text (default: all of them)"
     )
@@ -89,8 +92,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise SeedLMError("nothing to calibrate with: expected --self N, --text FILE, or both")
     if args.tokens is not None and args.text is None:
         raise SeedLMError("--tokens needs --text FILE")
-    if args.seed < 0:
-        raise SeedLMError(f"--seed must be 0 or more, not {args.seed}")
     for path in filter(None, (args.out, args.importance_out)):
         require_writable(path)
     started = time.perf_counter()
