@@ -13,6 +13,7 @@ from seedlm.golden.rotation import Rotation
 
 __all__ = ["Feedback", "Part", "feedback_of"]
 
+EVEN = 2.0  # the largest over the smallest
 PANEL = 32  # rows that are eliminated together
 
 
@@ -54,6 +55,12 @@ class Feedback:
     block: int
     parts: tuple[Part, ...]
     measure: np.ndarray
+
+    @property
+    def even(self) -> bool:
+        """Whether the columns of most blocks count nearly alike, as those of rotated rows do."""
+        blocks = (self.measure[start : start + self.block] for start in range(0, len(self.measure), self.block))
+        return bool(np.median([some.max() / some.min() for some in blocks]) < EVEN)
 
 
 def feedback_of(moments: Sequence[np.ndarray], block: int, damping: float, rotation: Rotation | None = None,

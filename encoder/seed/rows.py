@@ -262,7 +262,10 @@ class RowSearch:
 
 
     def run_fed(self, feedback: Feedback) -> tuple[np.ndarray, np.ndarray | None]:
-        """As `run`, with the errors of a block fed back to those behind it; the scales stay the first ones."""
+        """As `run`, with the errors of a block fed back to those behind it; the scales stay the first ones.
+
+        A search in which columns count more or less takes longer: only where they differ.
+        """
         C, (rows, cols) = self.codec.C, self.w.shape
         if any(part.start % C for part in feedback.parts):
             raise SeedLMError(f"codec {self.codec}: no errors can be fed back over {cols} columns: their second moments"
@@ -270,12 +273,13 @@ class RowSearch:
         scales = self.first_scales() if self.codec.row_scales else None
         original, row = np.asarray(self.w, dtype=np.float64), np.arange(rows)
         words = np.empty((rows, self.blocks), np.uint64)
-        self.w = original.copy()  # the targets
+        measure = None if feedback.even else feedback.measure
+        blocks = RowSearch(self.codec, original.copy(), self.encoder, self.engine, self.bias, measure, self.threads)
 
         def code(first: int, last: int, targets: np.ndarray) -> np.ndarray:
-            self.w[:, first:last] = targets
+            blocks.w[:, first:last] = targets
             column = first // C
-            words[:, column] = self.search(row, np.full(rows, column), scales)[0]
+            words[:, column] = blocks.search(row, np.full(rows, column), scales)[0]
             found = self.codec.values(words[:, column, None], last - first, self.bias)
             return found if scales is None else found * scales.astype(np.float64)[:, None]
 

@@ -68,7 +68,9 @@ def paths(targets, weights, shift, k, window, levels, outputs, symbols, decision
 
 
 @compiled
-def fed_paths(x, rest, matrix, block, ahead, fine, most, k, window, levels, outputs, symbols, decisions, ends):
+def fed_paths(
+    x, rest, matrix, weights, shift, block, ahead, fine, most, k, window, levels, outputs, symbols, decisions, ends
+):
     """Paths of 16 rows, block by block, each for what the errors before it have left.
 
     Parameters
@@ -79,6 +81,9 @@ def fed_paths(x, rest, matrix, block, ahead, fine, most, k, window, levels, outp
         The same; what is left becomes the errors of the weights.
     matrix : float32 [cols, cols]
         See `seedlm.encoder.feedback.factor.Part`.
+    weights : int32 [cols]
+        Of the columns.
+    shift : int
     block, ahead : int
         Columns of a block, and those after it that have a say in where its path ends.
     fine, most : float
@@ -106,7 +111,7 @@ def fed_paths(x, rest, matrix, block, ahead, fine, most, k, window, levels, outp
             for lane in range(LANES):
                 target[0, lane] = np.int32(min(max(np.rint(rest[j, lane] * fine), -most), most))
             at = (j - first) * states
-            step(load(target, 0), np.int32(1), 0, k, levels, outputs, old, new, costs, decisions, at)
+            step(load(target, 0), weights[j], shift, k, levels, outputs, old, new, costs, decisions, at)
             old, new = new, old
         for lane in range(LANES):
             state = best_state(old, lane, k)

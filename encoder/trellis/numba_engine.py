@@ -11,7 +11,7 @@ from seedlm.encoder.engines import cores
 from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.trellis.kernels import fed_paths as fed_lanes
 from seedlm.encoder.trellis.kernels import paths
-from seedlm.encoder.trellis.problem import RESOLUTION, Costs, limit, scaled_levels
+from seedlm.encoder.trellis.problem import RESOLUTION, Costs, fed_weights, limit, scaled_levels
 from seedlm.encoder.trellis.vectors import LANES
 from seedlm.golden.codecs.trellis import Table
 
@@ -45,6 +45,7 @@ def fed_paths(table: Table, x: np.ndarray, feedback: Feedback, ahead: int, threa
     levels = scaled_levels(table).astype(np.int32)
     outputs = table.outputs.astype(np.int32)
     symbols = np.empty((rows, cols), dtype=np.uint8)
+    costs = fed_weights(feedback.measure, feedback.block, ahead, table)
     fine, most = float(RESOLUTION // table.unit), float(limit(table))
 
     def group(start: int) -> None:
@@ -55,8 +56,9 @@ def fed_paths(table: Table, x: np.ndarray, feedback: Feedback, ahead: int, threa
             lanes = np.zeros((part.stop - part.start, LANES))
             lanes[:, : len(some)] = some[:, part.start : part.stop].T
             found = np.empty(lanes.shape, dtype=np.uint8)
-            fed_lanes(lanes, lanes.copy(), part.matrix, feedback.block, ahead, fine, most, table.bits, table.window,
-                      levels, outputs, found, decisions, ends)  # fmt: skip
+            weights = costs.weights[part.start : part.stop]
+            fed_lanes(lanes, lanes.copy(), part.matrix, weights, costs.shift, feedback.block, ahead, fine, most,
+                      table.bits, table.window, levels, outputs, found, decisions, ends)  # fmt: skip
             symbols[start : start + len(some), part.start : part.stop] = found[:, : len(some)].T
 
     _run(group, rows, threads)

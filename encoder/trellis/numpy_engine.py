@@ -6,7 +6,7 @@ import numpy as np
 
 from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.feedback.rows import spread
-from seedlm.encoder.trellis.problem import RESOLUTION, Costs, limit, scaled_levels
+from seedlm.encoder.trellis.problem import RESOLUTION, Costs, fed_weights, limit, scaled_levels
 from seedlm.golden.codecs.trellis import Table
 
 __all__ = ["best_paths", "fed_paths"]
@@ -53,13 +53,15 @@ def fed_paths(table: Table, x: np.ndarray, feedback: Feedback, ahead: int) -> np
         uint8 [rows, cols].
     """
     symbols, state = np.empty(x.shape, np.uint8), np.zeros(len(x), np.int64)
+    costs = fed_weights(feedback.measure, feedback.block, ahead, table)
     fine, most = RESOLUTION // table.unit, limit(table)
     for part in feedback.parts:
         rest = x[:, part.start : part.stop].T.copy()
         for first in range(0, len(rest), feedback.block):
             last = min(first + feedback.block, len(rest))
             targets = np.rint(rest[first : last + ahead].T * fine).clip(-most, most).astype(np.int32)
-            found, states = _search(table, targets, Costs(), state)
+            count = costs.weights[part.start : part.stop][first : last + ahead]
+            found, states = _search(table, targets, Costs(count, costs.shift), state)
             columns = slice(part.start + first, part.start + last)
             symbols[:, columns] = found[:, : last - first]
             windows = states[:, 1:] << table.bits | states[:, :-1] & (1 << table.bits) - 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from seedlm.golden.codecs.trellis import Table
 
-__all__ = ["FINE", "Costs", "column_weights", "limit", "scaled_levels", "targets"]
+__all__ = ["FINE", "Costs", "column_weights", "fed_weights", "limit", "scaled_levels", "targets"]
 
 RESOLUTION = 256  # targets are in so many parts of a standard deviation
 # Beyond 8 standard deviations all levels are too small anyhow; the bound keeps 32-bit sums exact. With more bits a
@@ -21,6 +21,7 @@ RESOLUTION = 256  # targets are in so many parts of a standard deviation
 LIMIT, FINE_LIMIT, FINE = 2047, 1023, 5
 WEIGHT_ONE = 16  # of a column of average importance
 WEIGHT_MAX = 255
+FED_WEIGHT_MAX = 64
 SPREAD_BITS = 30  # a compiled engine holds sums, with the predecessor's bits below, in 32
 
 
@@ -62,8 +63,28 @@ def column_weights(importance: np.ndarray | None, table: Table) -> Costs:
     if importance is None or importance.max(initial=0.0) == 0:
         return Costs()
     weights = np.rint(importance / importance.mean() * WEIGHT_ONE).clip(0, WEIGHT_MAX).astype(np.int32)
-    # Any state can be reached from any other in so many steps: no two sums differ by more than their costs.
-    steps = -(-(table.window - table.bits) // table.bits)
+    return Costs(weights, _shift(weights, table, 0))
+
+
+def fed_weights(measure: np.ndarray, block: int, ahead: int, table: Table) -> Costs:
+    """The integer weights of a measure, float64 [cols], positive, for paths of blocks and the columns after them.
+
+    Each column counts in relation to those about it: every block is searched by itself.
+    """
+    weights = np.empty(len(measure), np.int32)
+    for start in range(0, len(measure), block):
+        mean = np.add.reduce(measure[start : start + block + ahead]) / len(measure[start : start + block + ahead])
+        some = measure[start : start + block] / mean * WEIGHT_ONE
+        weights[start : start + block] = np.rint(some).clip(1, FED_WEIGHT_MAX)
+    return Costs(weights, _shift(weights, table, 2))
+
+
+def _shift(weights: np.ndarray, table: Table, more: int) -> int:
+    """Bits to be dropped from weighted squares; `more` steps where a path may begin in any state.
+
+    Any state can be reached from any other in so many steps: no two sums differ by more than their costs.
+    """
+    steps = -(-(table.window - table.bits) // table.bits) + more
     square = (limit(table) + int(scaled_levels(table).max())) ** 2
     largest = steps * square * int(weights.max()) << table.bits
-    return Costs(weights, max(0, largest.bit_length() - SPREAD_BITS))
+    return max(0, largest.bit_length() - SPREAD_BITS)

@@ -12,6 +12,7 @@ from seedlm.encoder.families import encoder_of
 from seedlm.encoder.feedback.factor import Feedback, Part, feedback_of
 from seedlm.encoder.feedback.rows import code_blocks, spread
 from seedlm.encoder.trellis import numpy_engine
+from seedlm.encoder.trellis.problem import Costs, fed_weights, targets
 from seedlm.encoder.trellis.rows import AHEAD, BLOCK
 from seedlm.golden.codecs import codec
 from seedlm.golden.codecs.trellis import TABLES
@@ -152,6 +153,7 @@ def test_without_correlation_blocks_are_coded_one_by_one(rng):
     x = rng.standard_normal((2, cols)) * table.unit
     feedback = feedback_of([np.eye(cols, dtype=np.float32)], BLOCK, 0.1)
     found = numpy_engine.fed_paths(table, x, feedback, AHEAD)
+    assert (fed_weights(feedback.measure, BLOCK, AHEAD, table).weights == 16).all()  # and so drops no bit that counts
     for row, symbols in zip(x, found, strict=True):
         state, expected = 0, []
         for start in range(0, cols, BLOCK):
@@ -161,8 +163,6 @@ def test_without_correlation_blocks_are_coded_one_by_one(rng):
         assert symbols.tolist() == expected
     # One block is the whole row: what is done without feedback.
     short = feedback_of([np.eye(BLOCK, dtype=np.float32)], BLOCK, 0.1)
-    from seedlm.encoder.trellis.problem import Costs, targets
-
     plain = numpy_engine.best_paths(table, targets(table, x[:, :BLOCK], np.ones(2)), Costs())
     assert numpy_engine.fed_paths(table, x[:, :BLOCK], short, AHEAD).tolist() == plain.tolist()
 
