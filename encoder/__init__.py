@@ -7,6 +7,9 @@ Package map:
 - `families`: one encoder per codec family, found by itself
 - `matrix`: whole matrices; checks, slices of rows
 - `units`, `pool`, `cluster`: slices of rows as units of work, here, in processes, on a Dask cluster
+- `calibration`: a file of second moments, tensor by tensor
+- `feedback`: errors that later columns make good for: `factor` (M and D of second moments), `rows` (blocks from left to
+  right), `vectors`, `kernels` (compiled)
 - `workspace`: where finished units wait
 - `engines`: names of the engines, whether the compiled one is meant, processors
 - `seed`: the engines of the family `seed`
