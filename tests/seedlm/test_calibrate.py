@@ -7,6 +7,8 @@ import pytest
 
 from seedlm.golden.files.calibration import CalibrationFile
 from seedlm.golden.files.tensors import TensorFile
+from tests.host.models.cases import write_case
+from tests.host.models.test_architectures import change_tensors
 from tests.host.tiny_llama import write_model
 
 ATTENTION = [f"model.layers.0.self_attn.{c}_proj.weight" for c in "qkv"]
@@ -50,7 +52,7 @@ def test_what_is_recorded(made):
 
 def test_compress_takes_it(made, folder, seedlm, tmp_path):
     path, _ = made
-    common = ("compress", folder / "model.safetensors")
+    common = ("compress", folder / "model.safetensors", "--include", "*layers.0.self*", "--include", "*embed*")
     fed = ("--calibration", path / "c.st", "--set", "*v_proj*=int8")
     report = seedlm(*common, tmp_path / "one", *fed, "--jobs", 1, "--json").report()
     assert report["calibration"] == {"file": str(path / "c.st"), "damping": 0.1, "without": [
@@ -63,6 +65,18 @@ def test_compress_takes_it(made, folder, seedlm, tmp_path):
     weighted = seedlm(*common, tmp_path / "three", "--importance", path / "i.st", "--json").report()
     assert weighted["calibration"] is None
     assert weighted["tensors"][ATTENTION[0]]["rotation"] is None
+
+
+def test_tensors_under_the_names_of_the_file(seedlm, tmp_path):
+    """GPT-2's lie transposed, and their names may lack what all begin with."""
+    folder = write_case(tmp_path / "model", "gpt2")
+    change_tensors(folder, lambda name, tensor: (name.removeprefix("transformer."), tensor))
+    report = seedlm("calibrate", folder, "--self", 2, "--context", 16, "--out", tmp_path / "c", "--json").report()
+    assert (report["matrices"], report["tokens"]) == (8, 32)
+    tensors = seedlm("compress", folder, tmp_path / "p", "--calibration", tmp_path / "c", "--json").report()["tensors"]
+    fed = {name for name, tensor in tensors.items() if tensor["feedback"]}
+    parts = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert fed == {f"h.{i}.{part}.weight" for i in range(2) for part in parts}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
