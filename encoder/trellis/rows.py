@@ -173,8 +173,9 @@ def _usual_scales(w: np.ndarray, codec: TrellisCodec, engine: str, threads: int 
     """float32 [rows]."""
     search = _Search(w, codec, None, engine, threads)
     scales = (FACTORS[FIRST] / codec.definition.unit * search.rms * search.size).astype(np.float32)
+    mean = search.rms * search.rms
     tail = squares(search.unit * search.unit) / w.shape[1]
-    heavy = np.flatnonzero((tail > TAIL * search.rms**4) | (codec.k >= FINE))
+    heavy = np.flatnonzero((tail > TAIL * (mean * mean)) | (codec.k >= FINE))
     if len(heavy):
         scales[heavy] = encode_rows(w[heavy], codec, engine=engine, threads=threads)[1]
     return scales
