@@ -15,6 +15,7 @@ __all__ = ["Feedback", "Part", "feedback_of"]
 
 EVEN = 2.0  # the largest over the smallest
 PANEL = 32  # rows that are eliminated together
+SLICE = 64  # rows that are turned together
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def feedback_of(moments: Sequence[np.ndarray], block: int, damping: float, rotat
     for h in moments:
         a = h.astype(np.float64)
         if rotation is not None:
-            a = rotation.weights(rotation.weights(a).T)
+            a = _turned(_turned(a, rotation), rotation)
         mean = float(np.add.reduce(a.diagonal())) / len(a)
         if mean > 0:
             a /= mean  # then no square leaves the range
@@ -101,6 +102,13 @@ def feedback_of(moments: Sequence[np.ndarray], block: int, damping: float, rotat
         measures.append(measure)
         start += len(a)
     return Feedback(block, tuple(parts), np.concatenate(measures))
+
+
+def _turned(a: np.ndarray, rotation: Rotation) -> np.ndarray:
+    """The transposed of A R, a few rows at a time."""
+    for start in range(0, len(a), SLICE):
+        a[start : start + SLICE] = rotation.weights(a[start : start + SLICE])
+    return np.ascontiguousarray(a.T)
 
 
 def _eliminated(a: np.ndarray, engine: str) -> tuple[np.ndarray, np.ndarray]:
