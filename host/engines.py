@@ -12,7 +12,7 @@ from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.product import Prepared, product
+from seedlm.golden.product import Prepared, Vectors, product
 from seedlm.golden.rotation import Rotation
 from seedlm.hdl.registers import ErrorCode
 from seedlm.host.driver import Accelerator, Matrix
@@ -23,8 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 LARGEST_HALF = np.float32(65504)
-PREPARED_BYTES = 16  # per weight, at most
-MEMORY = 4 << 30  # bytes that prepared matrices may take; models beyond it are decoded for every product
+MEMORY = 4 << 30  # bytes that decoded matrices may take: 2 billion weights of a trellis
 
 
 @dataclass
@@ -81,30 +80,43 @@ class FloatEngine:
 class ReferenceEngine:
     """The exact product of `golden.product` on FP16 activations.
 
+    Matrices are decoded once and kept, in the order of their first use, while there is room for them; the others are
+    decoded for every product, some rows at a time.
+
     Parameters
     ----------
     matrix : callable
         Gives the packed matrix of a name; asked once for each.
-    weights : int
-        How many weights the model has, to decide whether they can be kept decoded.
+    memory : int
+        Bytes that decoded matrices may take.
     """
 
-    def __init__(self, matrix: Callable[[str], PackedMatrix], weights: int):
+    def __init__(self, matrix: Callable[[str], PackedMatrix], memory: int = MEMORY):
         self.activations = Activations()
-        self._matrix = matrix
-        self._keep = weights * PREPARED_BYTES <= MEMORY
+        self._matrix, self._room = matrix, memory
         self._ready: dict[str, Prepared | PackedMatrix] = {}
-        self._rotations: dict[str, Rotation | None] = {}
+        self._kinds: dict[str, tuple[Rotation | None, int]] = {}
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         for name in names:
             if name not in self._ready:
-                matrix = self._matrix(name)
-                self._ready[name] = Prepared(matrix) if self._keep else matrix
-                self._rotations[name] = matrix.rotation
-        # One rotation of the vectors for all matrices that share it.
-        halves = {r: self.activations.half(x, r) for r in dict.fromkeys(self._rotations[name] for name in names)}
-        return [product(self._ready[name], halves[self._rotations[name]], rotated=True) for name in names]
+                self._ready[name] = self._prepared(name)
+        # The vectors are turned and rounded once for all matrices that share a rotation and a group.
+        kinds = dict.fromkeys(self._kinds[name] for name in names)
+        halves = {rotation: self.activations.half(x, rotation) for rotation, _ in kinds}
+        vectors = {kind: Vectors(halves[kind[0]], kind[1]) for kind in kinds}
+        return [product(self._ready[name], vectors[self._kinds[name]]) for name in names]
+
+    def _prepared(self, name: str) -> Prepared | PackedMatrix:
+        matrix = self._matrix(name)
+        self._kinds[name] = matrix.rotation, matrix.codec.group
+        if matrix.rows * matrix.cols > self._room:  # a weight takes a byte at least
+            return matrix
+        prepared = Prepared(matrix)
+        if prepared.nbytes > self._room:
+            return matrix
+        self._room -= prepared.nbytes
+        return prepared
 
 
 class ApproximateEngine:

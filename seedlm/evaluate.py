@@ -167,7 +167,7 @@ def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args
             bits += stored
     weights = sum(w.size for w in decoded.values())
     if packed is not None and args.exact:
-        engine: Engine = ReferenceEngine(packed.__getitem__, weights)
+        engine: Engine = ReferenceEngine(packed.__getitem__)
     else:
         engine = ApproximateEngine(decoded.__getitem__, packed.codec_of.get if packed else lambda name: None,
                                    rotations.get)  # fmt: skip

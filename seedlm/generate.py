@@ -214,7 +214,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     packed = matrices_of(checkpoint, args, console)
     if args.engine == "rtl":
         return _run_rtl(session, packed)
-    return _write(session, ReferenceEngine(packed.__getitem__, packed.weights), packed)
+    return _write(session, ReferenceEngine(packed.__getitem__), packed)
 
 
 def _session(args: argparse.Namespace, console: Console, checkpoint: Checkpoint) -> Session:
@@ -277,7 +277,7 @@ def _run_rtl(session: Session, packed: PackedModel) -> int:
         with console.progress("loading the simulated memory", packed.weights, "{:,.0f} weights".format) as advance:
             engine = AcceleratorEngine(accelerators, packed, advance)
         if session.args.check:
-            engine = CheckedEngine(engine, ReferenceEngine(packed.__getitem__, packed.weights))
+            engine = CheckedEngine(engine, ReferenceEngine(packed.__getitem__))
         return _write(session, engine, packed, accelerators[0].simulation.memory)
 
 

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from seedlm.golden import product as product_module
+from seedlm.golden.activations import groups
 from seedlm.golden.codecs import CODECS as PRESETS
 from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
-from seedlm.golden.product import Prepared, exact, product
+from seedlm.golden.product import Prepared, Vectors, exact, product
 from tests import oracle
 from tests.families import CODECS, family_tests
 from tests.golden.corners import bits32, corner_matrix, corner_vectors, random_halves
@@ -97,8 +98,8 @@ def test_wide_and_long(kind, rng):
 def test_digits_are_cut_where_needed(rng):
     """Both forms of the weights (one digit and two) come up in this file."""
     kind = codec("c64p8k24b4")
-    assert len(Prepared(PackedMatrix.random(kind, 2, 20000, rng))._digits) == 2
-    assert len(Prepared(PackedMatrix.random(PRESETS["seedlm4"], 2, 100, rng))._digits) == 1
+    assert len(Prepared(PackedMatrix.random(kind, 2, 20000, rng)).parts[0].digits) == 2
+    assert len(Prepared(PackedMatrix.random(PRESETS["seedlm4"], 2, 100, rng)).parts[0].digits) == 1
     for values in ([0], [1, -1, 511, 512, -512, -513], [(1 << 46) - 1, -(1 << 46)]):
         values = np.array(values)
         for bits in (2, 5, 10, 30):
@@ -114,7 +115,7 @@ def test_digits_are_cut_where_needed(rng):
 def test_no_sum_can_round():
     # The width of a digit of X is the largest with which no sum of absolute products exceeds 2**53.
     for row in ([1], [1, 1], [3], [2**20] * 7, [2**40 - 1, 1], [5, -7, 11]):
-        bits = Prepared._x_bits(np.array([[0] * len(row), row]))
+        bits = product_module._Rows.x_bits(np.array([[0] * len(row), row]))
         total = sum(abs(w) for w in row)
         assert total * 2 ** (bits - 1) <= 2**53 < total * 2**bits
 
@@ -140,6 +141,67 @@ def test_several_vectors(name, rng):
         assert bits32(y[i]) == bits32(product(matrix, x[i]))
     assert exact(matrix, x[:2]).tolist() == [oracle_exact(matrix, v) for v in x[:2]]
     assert product(matrix, x[:0]).shape == (0, 6)
+
+
+@pytest.mark.parametrize("kind", CODECS, ids=str)
+def test_batches(kind, rng):
+    """Vectors of one multiplication and of several together: each as alone, and as in plain integers."""
+    cols = 6 * kind.group + 3
+    wide = np.zeros(cols, dtype=np.float16)  # as far apart as can be, with a group of zeros between them
+    wide[: kind.group], wide[2 * kind.group :] = 65504.0, np.ldexp(1.0, -24)
+    x = np.stack([*corner_vectors(cols, rng), wide, -wide, rng.standard_normal(cols).astype(np.float16)])
+    for matrix in (PackedMatrix.random(kind, 7, cols, rng), corner_matrix(kind, 7, cols, rng)):
+        prepared = Prepared(matrix)
+        y = prepared.product(x)
+        for i, vector in enumerate(x):
+            A = oracle_exact(matrix, vector)
+            scales = matrix.scales if kind.row_scales else np.full(7, matrix.scale)
+            assert bits32(y[i]) == oracle.results(A, family_tests(kind).FRACTION_BITS, bits32(scales))
+            assert bits32(prepared.product(vector)) == bits32(y[i])
+        shared = Vectors(x, kind.group)
+        assert bits32(product(prepared, shared)) == bits32(product(matrix, shared)) == bits32(y)
+
+
+def test_both_ways_are_taken(rng):
+    """A trellis takes one multiplication but for vectors of the widest range."""
+    x = np.array([[1.0] * 8 + [2.0**-24] * 1992, [1.0] * 8 + [2.0**-12] * 1992], dtype=np.float16)
+    part = Prepared(PackedMatrix.random(PRESETS["trellis4"], 3, 2000, rng)).parts[0]
+    direct = [part.direct(Vectors(v[None] * np.float16(factor), 8)).tolist() for v in x for factor in (1, 65504)]
+    assert direct == [[True], [False], [True], [True]]
+
+
+def test_what_is_kept(rng):
+    """Bytes of a decoded weight: the smallest type that holds all integers of the rows."""
+    for name, most in {"trellis4": 2, "trellis2": 2, "int8": 1, "seedlm4": 4, "seedlm3r": 4, "fp16": 8}.items():
+        prepared = Prepared(PackedMatrix.random(PRESETS[name], 64, 96, rng))
+        assert 0 < prepared.nbytes <= most * 64 * 96
+        assert name == "fp16" or prepared.nbytes == most * 64 * 96
+    for value, kind in ((-128, np.int8), (128, np.int16), (-32769, np.float32), (1 << 24, np.float32),
+                        ((1 << 24) + 1, np.float64), ((1 << 53) - 1, np.float64)):  # fmt: skip
+        kept = product_module._compact(np.array([[0, 1, value]]))
+        assert kept.dtype == kind
+        assert [int(v) for v in kept[0]] == [0, 1, value]
+
+
+def test_vectors_that_do_not_fit(rng):
+    prepared = Prepared(PackedMatrix.random(PRESETS["trellis4"], 2, 16, rng))
+    for x in (Vectors(np.zeros((1, 16), np.float16), 16), Vectors(np.zeros((1, 24), np.float16), 8)):
+        with pytest.raises(SeedLMError, match=r"^vectors of \d+ elements in groups of \d+ do not fit a matrix of 16"):
+            product(prepared, x)
+
+
+def test_values_of_vectors(rng):
+    """Made with floats, equal to the mantissas of the contract."""
+    x = np.stack([*corner_vectors(96, rng), *(random_halves(96, rng) for _ in range(200))])
+    for group in (8, 12, 16):
+        m, E = groups(x, group)
+        vectors = Vectors(x, group)
+        assert (vectors.values == np.ldexp(m.astype(float), E[..., None] - 16).reshape(len(x), -1)).all()
+        X, lowest = vectors.integers(vectors.good)
+        assert (X == vectors.values * 2.0 ** (16 - lowest)).all()
+        for i, vector in enumerate(x):
+            X, _ = Vectors(vector[None], group).integers(np.array([True]))
+            assert abs(X).max() <= 2 ** int(vectors.bits[i])
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -50,7 +50,7 @@ def test_same_logits(checkpoint, name):
     matrices = packed(checkpoint, name)
     device = device_of(name)
     rtl = language_model(checkpoint, AcceleratorEngine(Accelerator(device, device.config), matrices))
-    reference = language_model(checkpoint, ReferenceEngine(matrices.__getitem__, 10**6))
+    reference = language_model(checkpoint, ReferenceEngine(matrices.__getitem__))
     caches, step, sampler = (rtl.cache(), reference.cache()), list(b"\0def f"), Sampler()
     for _ in range(6):
         mine, theirs = (m.logits(step, cache, last=True) for m, cache in zip((rtl, reference), caches, strict=True))
@@ -64,7 +64,7 @@ def test_same_logits_of_other_architectures(name, tmp_path):
     checkpoint = Checkpoint(write_case(tmp_path, name))
     matrices, device = packed(checkpoint, "seedlm3r"), device_of("seedlm3r")
     rtl = language_model(checkpoint, AcceleratorEngine(Accelerator(device, device.config), matrices))
-    reference = language_model(checkpoint, ReferenceEngine(matrices.__getitem__, 10**6))
+    reference = language_model(checkpoint, ReferenceEngine(matrices.__getitem__))
     mine, theirs = rtl.logits(text()[:7]), reference.logits(text()[:7])
     assert np.array_equal(mine.view(np.uint32), theirs.view(np.uint32))
 

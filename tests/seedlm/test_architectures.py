@@ -53,7 +53,7 @@ def test_packed_and_back(seedlm, tmp_path, name):
     checkpoint = Checkpoint(packed)
     matrices = open_packed(checkpoint.linear, "here")
     models = [
-        language_model(checkpoint, ReferenceEngine(matrices.__getitem__, matrices.weights)),
+        language_model(checkpoint, ReferenceEngine(matrices.__getitem__)),
         language_model(checkpoint, FloatEngine(checkpoint.linear)),
         language_model(Checkpoint(again), FloatEngine(Checkpoint(again).linear)),
     ]

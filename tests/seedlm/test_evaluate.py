@@ -52,7 +52,7 @@ def test_figures(seedlm, folder, tmp_path, monkeypatch):
     (path,) = (tmp_path / "cache").glob("packed/*/packed.safetensors")
     packed = PackedFile(path)
     original = language_model(checkpoint, FloatEngine(checkpoint.linear))
-    other = language_model(checkpoint, ReferenceEngine(packed.matrix, 10**6))
+    other = language_model(checkpoint, ReferenceEngine(packed.matrix))
     bits, divergence, same = {"original": 0.0, QUICK: 0.0}, 0.0, 0
     for start in range(0, len(data), CONTEXT):
         window = list(data[start : start + CONTEXT])

@@ -64,7 +64,7 @@ def test_text_and_report(seedlm, model, cache):
 
     checkpoint = Checkpoint(model)
     packed = PackedFile(*packed_files(cache))
-    engine = ReferenceEngine(packed.matrix, 10**6)
+    engine = ReferenceEngine(packed.matrix)
     tokens = list(b"\0a = ")
     for _ in range(7):  # without a cache of keys and values: every token anew
         tokens.append(int(language_model(checkpoint, engine).logits(tokens)[-1].argmax()))
@@ -308,7 +308,7 @@ def test_packed_models_run(seedlm, tmp_path, cache, form):
     tokens = list(b"\0x = ")
     assert np.array_equal(packed.embedding(np.array(tokens)), plain.embedding(np.array(tokens)))
     for _ in range(5):
-        engine = ReferenceEngine(matrices.__getitem__, 10**6)
+        engine = ReferenceEngine(matrices.__getitem__)
         tokens.append(int(language_model(plain, engine).logits(tokens)[-1].argmax()))
     assert tokens[5:] == report["tokens"]
     for flags in (["--codec", QUICK], ["--set", "*=int8"], ["--encoder", "paper"]):
@@ -374,7 +374,7 @@ def test_rtl_writes_what_the_reference_writes(name):
 
     with Accelerator(config, memory="ddr3", timeout=5_000_000) as accelerator:
         rtl = AcceleratorEngine(accelerator, packed)
-        for engine in (rtl, ReferenceEngine(packed.__getitem__, packed.weights)):
+        for engine in (rtl, ReferenceEngine(packed.__getitem__)):
             logits.append([])
             out = Generated(prompt)
             tokens = list(generate(Recording(checkpoint, engine), prompt, 32, Sampler(), out))

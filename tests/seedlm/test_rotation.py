@@ -75,7 +75,7 @@ def test_engines_turn_a_vector_once_for_all_matrices(monkeypatch):
     monkeypatch.setattr(Rotation, "vectors", lambda self, x: turns.append(self.block) or vectors(self, x))
     device = FakeAccelerator(config)
     rtl = AcceleratorEngine(Accelerator(device, config), matrices)
-    reference = ReferenceEngine(matrices.__getitem__, 10**6)
+    reference = ReferenceEngine(matrices.__getitem__)
     x = rng.standard_normal((2, 96)).astype(np.float32)
     mine, theirs = rtl.products(["q", "k", "plain"], x), reference.products(["q", "k", "plain"], x)
     assert turns == [32, 32]  # one by each engine
