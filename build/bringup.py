@@ -79,7 +79,7 @@ def write_images(
     }
     out.mkdir(parents=True, exist_ok=True)
     for region, data in images.items():
-        write_if_changed(out / _file(region), data.tobytes())
+        write_if_changed(out / _file(region), data.data)
     # Last: a manifest is there only with all that it names.
     write_if_changed(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return manifest

@@ -27,7 +27,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.calibration import parts as columns_in_parts
 from seedlm.golden.files.packed import stored_parts, write_stored
 from seedlm.golden.files.sources import Source, write_index
-from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.files.tensors import RawTensor, release
 
 __all__ = ["Result", "encode", "seconds_per_block", "survey", "unfinished", "write", "write_file"]
 
@@ -117,7 +117,9 @@ def _finished(piece: Piece, work: Workspace) -> Encoded | None:
 def _unit(piece: Piece, code: str) -> Unit:
     task = piece.task
     rows = task.tensor.rows(piece.start, piece.stop)
-    rows = RawTensor(rows.dtype, rows.shape, np.array(rows.data, subok=False))  # read now, not mapped
+    mapped = rows.data
+    rows = RawTensor(rows.dtype, rows.shape, np.array(mapped, subok=False))  # read now, not mapped
+    release(mapped)
     return Unit(rows, task.codec, task.encoder, task.bias, task.importance, task.rotation, task.feedback(), code=code)
 
 
@@ -219,16 +221,18 @@ def _measure(task: Task, exp_bias: int | str) -> float:
     if task.importance is not None:  # most of the work is done per column, for all rows of a unit
         rows, cols = min(rows, task.pieces[0].stop), min(cols, 2 * task.codec.step_columns)
     else:
-        rows = min(rows, max(1, 2048 // task.row_blocks))
+        rows = min(rows, max(encoder_of(task.codec).together, 2048 // task.row_blocks))
     feedback = None
     if task.calibration is not None:  # nothing comes back, in the time that it takes
         rows, block = min(rows, 16), encoder_of(task.codec).feedback_block(task.codec)
         parts = tuple(Part(start, np.zeros((stop - start,) * 2, np.float32)) for start, stop in columns_in_parts(cols))
         feedback = Feedback(block, parts, np.ones(cols))
     w = task.tensor.rows(0, rows).array()[:, :cols]
+    if not w.any():  # rows of zeros are searched in no time, and no others are like them
+        w = np.random.default_rng(0).normal(0, 0.02, w.shape).astype(np.float32)
     importance = None if task.importance is None else task.importance[:cols]
     bias = settle(w, task.codec, exp_bias, largest_weight([w], task.label), task.label)
-    rotation = task.rotation if feedback else None  # without one rows have heavier tails, and their scales take longer
+    rotation = task.rotation  # without it rows have heavier tails, and their scales take longer
     unit = Unit(RawTensor.from_array(w), task.codec, task.encoder, bias, importance, rotation, feedback, threads=1)
     encode_unit(replace(unit, rows=unit.rows.rows(0, 1)))  # compiles, makes tables
     started = time.perf_counter()

@@ -21,7 +21,7 @@ from seedlm.encoder.matrix import largest_weight, settle
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.cache import source_digest
-from seedlm.golden.files.tensors import RawTensor
+from seedlm.golden.files.tensors import RawTensor, release
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.rotation import Rotation
 
@@ -156,6 +156,7 @@ def prepare(tensor: RawTensor, codec: Codec, exp_bias: int | str = "auto", name:
             part = tensor.rows(start, start + step)
             digest.update(part.data)
             yield part.array()
+            release(part.data)
             if progress:
                 progress(part.shape[0] * cols)
 

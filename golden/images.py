@@ -13,6 +13,7 @@ import numpy as np
 from seedlm.golden.activations import check_vector
 from seedlm.golden.build import Config
 from seedlm.golden.errors import SeedLMError
+from seedlm.golden.files.tensors import release
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.packing import regroup, ungroup
 
@@ -46,8 +47,16 @@ def weight_image(config: Config, matrix: PackedMatrix) -> np.ndarray:
     codec = config.codec
     if not codec.same_format(matrix.codec):
         raise SeedLMError(f"this build takes weights of codec {codec}, not {matrix.codec}")
-    stream = regroup(matrix.stored, codec.word_bits, codec.blocks(matrix.cols), config.lanes)
-    return _fill(stream, config.image_beats(matrix.rows, matrix.cols) * config.beat_bytes)
+    out = np.zeros(config.image_beats(matrix.rows, matrix.cols) * config.beat_bytes, dtype=np.uint8)
+    # A few groups of rows at a time; eight of them end with a whole byte whatever a word has.
+    rows, blocks, at = 8 * config.lanes, codec.blocks(matrix.cols), 0
+    for start in range(0, matrix.rows, rows):
+        stored = matrix.row_slice(start, start + rows).stored
+        part = regroup(stored, codec.word_bits, blocks, config.lanes)
+        release(stored)
+        out[at : at + part.size] = part
+        at += part.size
+    return out
 
 
 def words_from_image(config: Config, image: np.ndarray, rows: int, cols: int) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
-from seedlm.golden.files.tensors import SOURCE_DTYPES
+from seedlm.golden.files.tensors import SOURCE_DTYPES, release
 from seedlm.golden.rotation import Rotation
 
 __all__ = ["PackedMatrix"]
@@ -94,6 +96,14 @@ class PackedMatrix:
             self.codec, shape, words, scales, self.exp_bias, self.dtype, stored=stored, rotation=self.rotation
         )
 
+    def parts(self) -> Iterator[PackedMatrix]:
+        """Some rows after the other, about `CHUNK_WEIGHTS` at a time; neither words nor pages of a file are kept."""
+        step = max(1, CHUNK_WEIGHTS // max(1, self.cols))
+        for start in range(0, self.rows, step):
+            yield self.row_slice(start, start + step)
+            if self._stored is not None:
+                release(self._stored[start : start + step])
+
     @property
     def coded(self) -> PackedMatrix:
         """The matrix that is stored: of a rotated one W D H, sharing the words."""
@@ -103,16 +113,16 @@ class PackedMatrix:
     def decode(self, dtype: type = np.float32) -> np.ndarray:
         """The weights [rows, cols], computed in float64, rotated back, and rounded to `dtype`."""
         out = np.empty(self.shape, dtype=dtype)
-        step = max(1, CHUNK_WEIGHTS // max(1, self.cols))
-        for start in range(0, self.rows, step):
-            part = self.row_slice(start, start + step)
+        start = 0
+        for part in self.parts():
             weights = self.codec.values(part.words, self.cols, self.exp_bias)
             if part.scales is not None:
                 weights *= part.scales[:, None].astype(np.float64)
             if self.rotation is not None:
                 weights = self.rotation.restore(weights)
             with np.errstate(over="ignore", under="ignore"):
-                out[start : start + step] = weights
+                out[start : start + part.rows] = weights
+            start += part.rows
         return out
 
     def check(self, where: str = "matrix") -> None:
@@ -126,8 +136,10 @@ class PackedMatrix:
             if self.rotation is not None:
                 self.rotation.check(self.cols)
             self._check_scales()
-            step = max(1, CHUNK_WEIGHTS // self.cols)
-            found = [self._fault(start, start + step) for start in range(0, self.rows, step)]
+            found, start = [], 0
+            for part in self.parts():
+                found.append(part._fault(start, self.rows))
+                start += part.rows
         except SeedLMError as error:
             raise SeedLMError(f"{where}: {error}") from error
         found = [f for f in found if f is not None]
@@ -135,18 +147,18 @@ class PackedMatrix:
             count, (what, place) = sum(f[0] for f in found), found[0][1]
             raise SeedLMError(f"{where}: {count} of {found[0][2]} {what}, the first in {place}")
 
-    def _fault(self, start: int, stop: int) -> tuple[int, tuple[str, str], int] | None:
-        """Of some rows: how many words are refused, what they are and where the first is, and all words there are."""
-        part = self.row_slice(start, stop)
-        if part._stored is not None:
-            self.codec.check_rows(part._stored, self.cols)
-        words = part.words
+    def _fault(self, start: int, rows: int) -> tuple[int, tuple[str, str], int] | None:
+        """Of rows from `start` on of a matrix of `rows`: how many words are refused, what they are and where the first
+        is, and all words there are."""
+        if self._stored is not None:
+            self.codec.check_rows(self._stored, self.cols)
+        words = self.words
         fault = self.codec.fault(words)
         if fault is None or not fault.bad.any():
             return None
         row, column = (int(i) for i in np.argwhere(fault.bad)[0])
         place = f"row {start + row}, {fault.unit} {column}"
-        return int(np.count_nonzero(fault.bad)), (fault.what, place), words.shape[1] * self.rows
+        return int(np.count_nonzero(fault.bad)), (fault.what, place), words.shape[1] * rows
 
     def _check_sizes(self) -> None:
         codec, (rows, cols) = self.codec, self.shape

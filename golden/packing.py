@@ -46,8 +46,8 @@ def to_bytes(words: np.ndarray, bits: int) -> np.ndarray:
     return np.ascontiguousarray(out.reshape(rows, -1)[:, : row_bytes(n, bits)])
 
 
-def from_bytes(data: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The inverse of `to_bytes`: uint8 [rows, bytes] to uint64 [rows, count].
+def from_bytes(data: np.ndarray, bits: int, count: int, dtype: type = np.uint64) -> np.ndarray:
+    """The inverse of `to_bytes`: uint8 [rows, bytes] to `dtype`, which must have room for a word, [rows, count].
 
     Raises
     ------
@@ -66,14 +66,14 @@ def from_bytes(data: np.ndarray, bits: int, count: int) -> np.ndarray:
     if data.shape[1] != periods * size:
         data = np.concatenate([data, np.zeros((rows, periods * size - data.shape[1]), np.uint8)], axis=1)
     data = data.reshape(rows, periods, size)
-    out = np.zeros((rows, periods, per), dtype=np.uint64)
+    out = np.zeros((rows, periods, per), dtype=dtype)
     for i in range(per):
         for byte in range(i * bits // 8, -(-(i + 1) * bits // 8)):
             shift = byte * 8 - i * bits
-            part = data[:, :, byte].astype(np.uint64)
-            out[:, :, i] |= part << np.uint64(shift) if shift >= 0 else part >> np.uint64(-shift)
+            part = data[:, :, byte].astype(dtype)
+            out[:, :, i] |= part << dtype(shift) if shift >= 0 else part >> dtype(-shift)
     if bits < 64:
-        out &= np.uint64((1 << bits) - 1)
+        out &= dtype((1 << bits) - 1)
     return out.reshape(rows, -1)[:, :count]
 
 

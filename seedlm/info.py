@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _packed(args: argparse.Namespace, console: Console) -> int:
     """A packed model: every word checked."""
+    import numpy as np
+
     from seedlm.golden.files.packed import FORMAT, VERSION
     from seedlm.golden.files.sources import open_packed_source
 
@@ -53,8 +56,8 @@ def _packed(args: argparse.Namespace, console: Console) -> int:
     with console.progress("checking", sum(i.shape[0] * i.shape[1] for i in model.tensors.values())) as advance:
         for name, info in model.tensors.items():
             matrix = model.matrix(name)
-            size = matrix.rows * matrix.cols
-            words += matrix.words.size
+            size, count = matrix.rows * matrix.cols, math.prod(info.codec.words_layout(*matrix.shape)[1])
+            words += count
             tensors[name] = {
                 "codec": info.codec.name,
                 "shape": list(info.plain_shape),
@@ -62,8 +65,8 @@ def _packed(args: argparse.Namespace, console: Console) -> int:
                 "exp_bias": info.exp_bias,
                 "rotation": info.rotation and info.rotation.block,
                 "dtype": info.dtype,
-                "words": matrix.words.size,
-                "zero_words": int((matrix.words == 0).sum()),
+                "words": count,
+                "zero_words": sum(int(np.count_nonzero(part.words == 0)) for part in matrix.parts()),
                 "bits_per_weight": matrix.stored_bits / size,
             }
             advance(size)

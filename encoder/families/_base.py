@@ -30,6 +30,8 @@ class Encoder(ABC):
         Ways to search, the best first; empty if there is one only, which has no name.
     uses_importance : bool
         Columns can count more or less than others.
+    together : int
+        Rows that are searched at once: fewer take as long.
     quick : bool
         Encoding takes little more time than reading the weights: results are not worth keeping.
     """
@@ -37,6 +39,7 @@ class Encoder(ABC):
     family: ClassVar[str]
     methods: ClassVar[tuple[str, ...]] = ()
     uses_importance: ClassVar[bool] = True
+    together: ClassVar[int] = 1
     quick: ClassVar[bool] = False
 
     def method(self, asked: str) -> str | None:
@@ -53,7 +56,8 @@ class Encoder(ABC):
 
     def unit_rows(self, codec: Codec, cols: int, weighted: bool, fed: bool = False) -> int:
         """Rows of a unit of work: decided by the shape alone, so that units are the same everywhere."""
-        return max(FED_ROWS if fed else 1, SLICE // codec.blocks(cols))
+        step = max(1, SLICE // codec.blocks(cols) // self.together) * self.together
+        return max(FED_ROWS, step) if fed else step
 
     def feedback_block(self, codec: Codec) -> int | None:
         """Columns that are coded together where errors are fed back; None if there is nothing to gain."""

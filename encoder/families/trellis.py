@@ -17,6 +17,7 @@ class TrellisEncoder(Encoder):
     """Paths of least cost for a few row scales."""
 
     family: ClassVar[str] = "trellis"
+    together: ClassVar[int] = 16  # `encoder.trellis.vectors.LANES`, whose module needs numba
 
     def limit(self, codec: Codec, bias: int) -> float:
         return np.inf

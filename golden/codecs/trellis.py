@@ -193,7 +193,7 @@ class TrellisCodec(Codec):
         return to_bytes(words, self.k)
 
     def rows_to_words(self, data: np.ndarray, cols: int) -> np.ndarray:
-        return from_bytes(data, self.k, cols).astype(np.uint8)
+        return from_bytes(data, self.k, cols, np.uint8)
 
     def check_rows(self, data: np.ndarray, cols: int) -> None:
         used = cols * self.k % 8

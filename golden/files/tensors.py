@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ __all__ = [
     "TensorFile",
     "TransposedTensor",
     "can_write",
+    "release",
     "some_names",
     "write_tensors",
 ]
@@ -215,6 +217,19 @@ class LazyTensor(RawTensor):
 def _width(dtype: str) -> int:
     """Bytes of an element."""
     return 2 if dtype == "BF16" else _NUMPY[dtype].itemsize
+
+
+def release(data: np.ndarray) -> None:
+    """Give back the memory of a contiguous part of a memory map that has been read; other arrays stay as they are.
+
+    The system may take it back itself when memory is short; until then a process that has read a large file looks as
+    if it needed all of it. What is read again comes from the file.
+    """
+    mapped = getattr(data, "_mmap", None)
+    if mapped is not None and data.size and hasattr(mmap, "MADV_DONTNEED"):
+        start = data.ctypes.data - np.frombuffer(mapped, dtype=np.uint8).ctypes.data
+        page = start % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, start - page, data.nbytes + page)
 
 
 def can_write(dtype: str) -> bool:
