@@ -89,11 +89,17 @@ class ReferenceEngine:
         Gives the packed matrix of a name; asked once for each.
     memory : int
         Bytes that decoded matrices may take.
+
+    Attributes
+    ----------
+    decoded_bytes : int
+        Bytes that they take.
     """
 
     def __init__(self, matrix: Callable[[str], PackedMatrix], memory: int = MEMORY):
         self.activations = Activations()
-        self._matrix, self._room = matrix, memory
+        self.decoded_bytes = 0
+        self._matrix, self._memory = matrix, memory
         self._ready: dict[str, Prepared | PackedMatrix] = {}
         self._kinds: dict[str, tuple[Rotation | None, int]] = {}
 
@@ -110,12 +116,13 @@ class ReferenceEngine:
     def _prepared(self, name: str) -> Prepared | PackedMatrix:
         matrix = self._matrix(name)
         self._kinds[name] = matrix.rotation, matrix.codec.group
-        if matrix.rows * matrix.cols > self._room:  # a weight takes a byte at least
+        room = self._memory - self.decoded_bytes
+        if matrix.rows * matrix.cols > room:  # a weight takes a byte at least
             return matrix
         prepared = Prepared(matrix)
-        if prepared.nbytes > self._room:
+        if prepared.nbytes > room:
             return matrix
-        self._room -= prepared.nbytes
+        self.decoded_bytes += prepared.nbytes
         return prepared
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seedlm.encoder import compress_matrix, relative_error
+from seedlm.encoder import compress_matrix, job, relative_error
 from seedlm.encoder.families import encoder_of
 from seedlm.encoder.families._base import BIAS_LIMIT
 from seedlm.encoder.job import encode, seconds_per_block, survey, unfinished, write
@@ -275,3 +275,22 @@ def test_times_are_measured_for_each_codec(write_model):
     seconds = seconds_per_block(plan)
     assert set(seconds) == {(QUICK.name, ""), ("int8", "")}
     assert all(s > 0 for s in seconds.values())
+
+
+def test_the_time_of_zeros_is_not_taken(write_model):
+    """Rows of zeros are searched in no time: a plan measures others in their place."""
+    kind = codec("trellis4")
+    zeros, noise = np.zeros((64, 512), np.float32), np.random.default_rng(1).normal(0, 0.02, (64, 512)).astype("f4")
+    plans = [make_plan(write_model({"a": RawTensor.from_array(w)}), Options(codec=kind)) for w in (zeros, noise)]
+    per_block = [seconds_per_block(plan)["trellis4", False] for plan in plans]
+    assert per_block[0] > per_block[1] / 4
+
+
+def test_a_plan_times_what_is_searched_together(write_model, monkeypatch):
+    """Fewer rows than a trellis takes at once would take as long: the time of a weight would be far too long."""
+    seen = []
+    monkeypatch.setattr(job, "encode_unit", lambda unit: seen.append(unit))
+    w = np.random.default_rng(1).normal(0, 0.02, (40, 16384)).astype("f4")
+    seconds_per_block(make_plan(write_model({"a": RawTensor.from_array(w)}), Options(codec=codec("trellis4"))))
+    assert [unit.rows.shape for unit in seen] == [(1, 16384), (16, 16384)]
+    assert seen[1].rotation.block == 16384

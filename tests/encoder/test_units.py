@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from seedlm.encoder import compress_matrix
+from seedlm.encoder.families import encoder_of
+from seedlm.encoder.families._base import SLICE
 from seedlm.encoder.matrix import slices
 from seedlm.encoder.pool import LIVES, encode_here, encode_in_processes
 from seedlm.encoder.units import Unit, encode_unit, prepare
@@ -134,3 +136,15 @@ def test_another_version_is_refused(tensor):
     unit = work(CODEC, tensor, 24)[0][1]()
     with pytest.raises(SeedLMError, match="another version"):
         encode_unit(Unit(unit.rows, unit.codec, unit.encoder, code="other"))
+
+
+@pytest.mark.parametrize("cols", [64, 576, 8192, 28672, 1 << 17])
+def test_units_of_a_trellis_are_whole_groups(cols):
+    """Of the rows that are searched at once; the last one may be smaller."""
+    pytest.importorskip("numba")
+    from seedlm.encoder.trellis.vectors import LANES
+
+    assert encoder_of(codec("trellis4")).together == LANES
+    cut = list(slices(codec("trellis4"), (20 * LANES + 3, cols)))
+    assert all((stop - start) % LANES == 0 for start, stop in cut[:-1])
+    assert cut[0][1] * cols <= max(LANES * cols, 8 * SLICE)

@@ -1,7 +1,9 @@
 import hashlib
 import json
+import mmap
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path
 from seedlm.golden.files.npy import load_npy, save_npy
-from seedlm.golden.files.packed import PackedFile, write_packed, write_stored
-from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
+from seedlm.golden.files.packed import PackedFile, TensorInfo, stored_parts, write_packed, write_stored
+from seedlm.golden.files.tensors import RawTensor, TensorFile, release, write_tensors
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import exact, product
 from tests import oracle
@@ -559,3 +561,40 @@ def test_stored_form_and_matrices_give_the_same_bytes(name, tmp_path, rng):
     parts.sort(key=lambda t: t.dtype != "U8")
     write_stored(tmp_path / "b", file.tensors, {"w": parts}, other)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_pages_are_given_back(tmp_path):
+    """What was released is read again with the same content, and only pages of maps are meant."""
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 256, (300, 1000), dtype=np.uint8)
+    write_tensors(tmp_path / "f", {"a": RawTensor.from_array(values), "b": RawTensor.from_array(values[::-1])})
+    file = TensorFile(tmp_path / "f")
+    for name, expected in (("a", values), ("b", values[::-1])):
+        data = file.raw(name).data
+        assert (data.reshape(300, 1000) == expected).all()
+        release(data[1001:250_000])
+        release(data)
+        release(data[:0])
+        assert (data.reshape(300, 1000) == expected).all()
+    copy = np.array(file.raw("a").data)
+    release(copy)
+    release(values)
+    assert (copy.reshape(300, 1000) == values).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells what is resident on Linux only")
+def test_checking_a_large_matrix_takes_little_memory(tmp_path):
+    """Neither the words of all rows nor the pages of the file stay."""
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    rows, cols = 16384, 8192  # 64 MiB of words, 128 MiB decoded
+    kind = codec("trellis4")
+    info = TensorInfo(kind, (rows, cols), 0, "F32")
+    stored = np.zeros((rows, kind.row_bytes(cols)), np.uint8)
+    write_stored(tmp_path / "f", {"a": info}, {"a": stored_parts(info, stored, np.ones(rows, np.float32))})
+    del stored
+    before = resident()
+    matrix = PackedFile(tmp_path / "f").matrix("a")
+    assert sum(int(np.count_nonzero(part.words)) for part in matrix.parts()) == 0
+    assert resident() - before < 24 << 20

@@ -197,9 +197,14 @@ def test_reference_engine(folder, name):
     for tensor, y in zip(names, reference.products(names, x), strict=True):
         expected = np.stack([product(matrices[tensor], row.astype(np.float16)) for row in x])
         assert np.array_equal(y.view(np.uint32), expected.view(np.uint32))
-    huge = ReferenceEngine(matrices.__getitem__, 0)  # does not keep decoded matrices
-    for y, other in zip(reference.products(names, x), huge.products(names, x), strict=True):
-        assert np.array_equal(y.view(np.uint32), other.view(np.uint32))
+    one = reference.decoded_bytes // 2  # of the first and largest, not of the other two
+    for room in (0, one, one - 1):  # decoded matrices are kept while there is room for them
+        huge = ReferenceEngine(matrices.__getitem__, room)
+        for _ in range(2):
+            for y, other in zip(reference.products(names, x), huge.products(names, x), strict=True):
+                assert np.array_equal(y.view(np.uint32), other.view(np.uint32))
+        assert huge.decoded_bytes <= room
+    assert reference.decoded_bytes <= 8 * sum(np.prod(checkpoint.linear[name].shape) for name in names)
     near = ApproximateEngine(lambda n: matrices[n].decode(), lambda n: codec(name))
     for y, other in zip(reference.products(names, x), near.products(names, x), strict=True):
         assert np.abs(y - other).max() <= 1e-5 * np.abs(y).max()
