@@ -55,7 +55,7 @@ LENGTH = 512
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", type=Path,
-        help="Hugging Face directory of a plain model; or the weights' file in it",
+        help="Hugging Face directory of a plain model, the weights' file in it, or a GGUF file",
     )  # fmt: skip
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the calibration to write")
     parser.add_argument("--text", metavar="FILE", type=Path, help="text in UTF-8 that goes through the model")
@@ -124,7 +124,7 @@ def _texts(args: argparse.Namespace, console: Console, checkpoint: Checkpoint,
     texts, sources = [], {"text": 0, "samples": 0}
     if args.text is not None:
         text = text_of(args.text)
-        tokens = open_text(checkpoint.folder, config).encode(text.decode())[: args.tokens]
+        tokens = open_text(checkpoint.source, config).encode(text.decode())[: args.tokens]
         texts += [inputs for inputs, _ in windows(tokens, config.bos, length)]
         sources["text"] = sum(map(len, texts))
         if not texts:
