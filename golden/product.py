@@ -88,17 +88,21 @@ class Vectors:
             rounded = padded.astype(np.float32) + place - place
         self.values = rounded.reshape(n, count * group)[:, :cols].astype(np.float64)
         self.values[~self.good] = 0
+        self._integers: tuple[bytes, np.ndarray, int] = (b"", np.zeros((0, cols), np.int64), 0)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def integers(self, some: np.ndarray) -> tuple[np.ndarray, int]:
         """X of some good vectors (by a bool [n]), int64 [k, cols], and E of their common last place."""
-        m, E = groups(self.x[some], self.group)
-        used = (m != 0).any(axis=-1)
-        lowest = int(E[used].min()) if used.any() else -14
-        X = m.astype(np.int64) << np.maximum(E - lowest, 0)[..., None]
-        return X.reshape(len(m), X.shape[1] * self.group)[:, : self.x.shape[1]], lowest
+        key = some.tobytes()
+        if self._integers[0] != key:  # mostly the same ones for all rows of a matrix
+            m, E = groups(self.x[some], self.group)
+            used = (m != 0).any(axis=-1)
+            lowest = int(E[used].min()) if used.any() else -14
+            X = m.astype(np.int64) << np.maximum(E - lowest, 0)[..., None]
+            self._integers = key, X.reshape(len(m), X.shape[1] * self.group)[:, : self.x.shape[1]], lowest
+        return self._integers[1:]
 
 
 class _Rows:
@@ -232,15 +236,17 @@ def _product(matrix: PackedMatrix, parts: Iterable[_Rows], group: int, x: np.nda
         raise SeedLMError(f"vectors of {vectors.x.shape[1]} elements in groups of {vectors.group} do not fit a matrix"
                           f" of {matrix.cols} columns in groups of {group}")  # fmt: skip
     factor, bits, at = _scale(matrix, scale), matrix.codec.fraction_bits, 0
-    y = np.empty((len(vectors), matrix.rows), dtype=np.float32)
+    y = np.zeros((len(vectors), matrix.rows), dtype=np.float32)
     for part in parts:
         direct, out = part.direct(vectors), y[:, at : at + part.count]
         if direct.all():
             out[:] = part.product(vectors.values, bits)
         else:
-            out[direct] = part.product(vectors.values[direct], bits)
+            if direct.any():
+                out[direct] = part.product(vectors.values[direct], bits)
             rest = ~direct & vectors.good
-            out[rest] = fl32_from_pair(*part.pair(*vectors.integers(rest)), bits)
+            if rest.any():
+                out[rest] = fl32_from_pair(*part.pair(*vectors.integers(rest)), bits)
         at += part.count
     y = fl32_mul(y, factor)
     y[~vectors.good] = QUIET_NAN
