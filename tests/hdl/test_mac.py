@@ -201,7 +201,9 @@ def test_netlist_of_a_lane(name, monkeypatch):
     run(name, 2, config.segment_bits, extra_verilog=files)
 
 
-@pytest.mark.parametrize("name", ["seedlm4", "seedlm4r", "fp16", "int8"])
+@pytest.mark.parametrize(
+    "name", ["seedlm4", "int8", *(pytest.param(name, marks=SLOW) for name in ("seedlm4r", "fp16"))]
+)
 def test_lanes_are_one_module(name):
     """A port that is put together outside becomes several, named anew for every lane: simulation slows down."""
     text = verilog_text(MacArray(config=Config(codec=codec(name)), position_bits=1, activation_latency=2), "mac_array")

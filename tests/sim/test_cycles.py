@@ -26,7 +26,7 @@ BUILDS = {
     "half": {"lanes": 8, "bus_bits": 256, "max_cols": 4096},
     "two steps to a beat": {"lanes": 8, "max_cols": 4096},
 }
-FAST = [("seedlm4", "small"), ("seedlm3r", "small"), ("seedlm4r", "default")]
+FAST = [("seedlm4", "small"), ("seedlm3r", "small"), ("trellis4", "small")]
 SLOW = [
     *((name, build) for name in CODECS for build in ("small", "default") if (name, build) not in FAST),
     ("seedlm3r", "half"), ("fp16", "half"), ("seedlm4", "two steps to a beat"),
