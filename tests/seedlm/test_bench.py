@@ -56,16 +56,16 @@ def small(monkeypatch, tmp_path):
 
 
 def test_run(small, capsys):
-    arguments = ["bench", "--shape", "24x64", "--shape", "9x40", "--codec", "seedlm3r", "--out", str(small)]
+    arguments = ["bench", "--shape", "24x64", "--shape", "9x40", "--codec", "int8", "--out", str(small)]
     assert main([*arguments, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert json.loads((small / "bench.json").read_text()) == report
-    assert report["command"] == "seedlm bench --shape 24x64 --shape 9x40 --codec seedlm3r"
+    assert report["command"] == "seedlm bench --shape 24x64 --shape 9x40 --codec int8"
     assert (report["status"], report["source"]) == ("ok", "simulation")
     rows = report["rows"]
     assert [(r["rows"], r["cols"], r["memory"], r["codec"]) for r in rows] == [
         (*shape, memory, codec)
-        for shape in ((24, 64), (9, 40)) for memory in ("ideal", "ddr3") for codec in ("seedlm4", "seedlm3r")
+        for shape in ((24, 64), (9, 40)) for memory in ("ideal", "ddr3") for codec in ("seedlm4", "int8")
     ]  # fmt: skip
     for r in rows:
         assert r["outputs_checked"] == r["outputs_equal"] == r["rows"]

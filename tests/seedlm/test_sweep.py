@@ -50,6 +50,7 @@ def test_gaussian(seedlm):
     assert rows["c8p6k8b0r"]["rel_error"] < rows["c8p5k8b4"]["rel_error"], "row scales are worth it"
 
 
+@pytest.mark.slow
 def test_tensors_of_a_model(seedlm, source):
     report = seedlm(
         "sweep", "--codec", "c8p3k8b4", "--codec", "c8p4k8b0r", "--model", source, "--tensor", "*e.weight",
