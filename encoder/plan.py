@@ -45,7 +45,7 @@ class Options:
     exp_bias : int or str
         b, or ``auto``.
     recipe : mapping of str to Codec
-        Codecs of tensors by their names, where no pattern says anything (`seedlm.encoder.recipes`).
+        Codecs of tensors by their names, where no pattern says anything (`seedlm.golden.recipes`).
     recipe_name : str
         For people.
     importance : Path or None

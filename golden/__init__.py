@@ -2,10 +2,13 @@
 
 Package map, in the order the data flows:
 
-- `params`: `Codec` and `Config`, the one place where widths, counts and limits come from
 - `errors`: `SeedLMError`, one line for bad input
+- `codecs`: what a codec tells everyone, one module per family, found by itself (`registry`)
+- `recipes`: which codec for which kind of matrix
+- `build`: `Config`, the one place where a build's widths, counts and limits come from
 - `lfsr`: the shift register, its windows, V(s) and the XOR masks of the unrolled bank
-- `words`: block words: fields, packing, the integer weights N
+- `packing`: words to the bytes of stored rows and back
+- `rotation`: rows and vectors that are rotated
 - `matrix`: `PackedMatrix`, a compressed weight matrix in memory
 - `activations`: binary16 activations to groups of mantissas with a shared exponent
 - `fp32`: the two roundings to binary32

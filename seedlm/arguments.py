@@ -14,6 +14,7 @@ from seedlm.golden.build import Config
 from seedlm.golden.codecs import DEFAULT_CODEC, Codec, codec, codec_help
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import require_new, require_writable
+from seedlm.golden.recipes import DEFAULT_RECIPE, RECIPES, Recipe, recipe
 from seedlm.sim.memories import DEFAULT_MEMORY, MEMORIES, memory_help
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from seedlm.console import Console
     from seedlm.encoder.packed_model import PackedModel
     from seedlm.encoder.plan import Options
-    from seedlm.encoder.recipes import Recipe
     from seedlm.host.checkpoint import Checkpoint
 
 __all__ = [
@@ -71,8 +71,6 @@ def codec_argument(text: str) -> Codec:
 
 def recipe_argument(text: str) -> Recipe:
     """A recipe by its name."""
-    from seedlm.encoder.recipes import recipe
-
     try:
         return recipe(text)
     except ValueError as error:
@@ -114,8 +112,6 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe_argument(parser: argparse.ArgumentParser, **options: Any) -> None:
     """The option that chooses codecs by kinds of matrices."""
-    from seedlm.encoder.recipes import DEFAULT_RECIPE, RECIPES
-
     told = "; ".join(f"{name} ({recipe.describe()})" for name, recipe in RECIPES.items())
     parser.add_argument(
         "--recipe", metavar="NAME", type=recipe_argument, **options,
@@ -141,15 +137,12 @@ def add_set_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def compress_options(args: argparse.Namespace, codec: Codec | None = None,
-                     kinds: Mapping[str, str] | None = None) -> Options:  # fmt: skip
+def compress_options(args: argparse.Namespace, kinds: Mapping[str, str] | None = None) -> Options:
     """What the options of `add_codec_arguments`, and those of ``compress`` where a verb has them, say.
 
     Parameters
     ----------
     args : argparse.Namespace
-    codec : Codec, optional
-        Comes before ``--codec``.
     kinds : mapping of str to str, optional
         What matrices are in their layers, by name, for recipes: of a whole model whose architecture is known.
 
@@ -159,21 +152,19 @@ def compress_options(args: argparse.Namespace, codec: Codec | None = None,
         A recipe beside one codec for all, or without kinds.
     """
     from seedlm.encoder.plan import Options
-    from seedlm.encoder.recipes import DEFAULT_RECIPE, RECIPES
 
     chosen = args.recipe
-    if chosen and (args.codec or codec):
+    if chosen and args.codec:
         raise SeedLMError("--recipe chooses codecs by kinds of matrices, --codec one for all: expected one of the two")
     if chosen and kinds is None:
         raise SeedLMError(f"--recipe {chosen.name}: expected a model whose architecture is known by its config.json")
-    if kinds and not (chosen or args.codec or codec):
+    if kinds and not (chosen or args.codec):
         chosen = RECIPES[DEFAULT_RECIPE]
-    given = {"codec": codec or args.codec, "encoder": args.encoder}
-    names = ("exp_bias", "importance", "calibration", "damping", "rotate")
-    given |= {name: getattr(args, name, None) for name in names}
+    names = ("codec", "encoder", "exp_bias", "importance", "calibration", "damping", "rotate")
+    given = {name: getattr(args, name, None) for name in names}
     patterns = {name: tuple(getattr(args, name, ())) for name in ("include", "exclude")}
     if chosen:
-        given |= {"codec": chosen.codec_of(""), "recipe": chosen.codecs_of(kinds), "recipe_name": chosen.name}
+        given |= {"codec": codec(chosen.rest), "recipe": chosen.codecs_of(kinds), "recipe_name": chosen.name}
     return Options(chosen=tuple(args.set), **patterns, **{k: v for k, v in given.items() if v is not None})
 
 

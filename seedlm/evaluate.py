@@ -24,12 +24,12 @@ from seedlm.arguments import (
 from seedlm.console import Console
 from seedlm.golden.codecs import BASELINE, CODECS, Codec
 from seedlm.golden.errors import SeedLMError
+from seedlm.golden.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
 
     from seedlm.encoder.plan import Options
-    from seedlm.encoder.recipes import Recipe
     from seedlm.golden.rotation import Rotation
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.models import Engine
@@ -112,7 +112,6 @@ class Variant:
 def variants(codecs: list[Codec], encoders: list[str], recipes: list[Recipe]) -> Iterator[Variant]:
     """What is measured: the baseline, codecs with encoders, recipes, the yardstick."""
     from seedlm.encoder.families import METHODS, encoder_of
-    from seedlm.encoder.recipes import RECIPES
 
     baseline = CODECS[BASELINE]
     yield Variant(baseline.name, baseline)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from seedlm.encoder.recipes import KINDS, RECIPES, recipe
 from seedlm.golden.codecs import codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.sources import open_model
+from seedlm.golden.recipes import KINDS, RECIPES, recipe
 from seedlm.host.checkpoint import Checkpoint
 from seedlm.host.models import model_config
 from tests.host.models.cases import CASES, write_case
