@@ -11,7 +11,8 @@ Package map:
 - `feedback`: errors that later columns make good for: `factor` (M and D of second moments), `rows` (blocks from left to
   right), `vectors`, `kernels` (compiled)
 - `workspace`: where finished units wait
-- `engines`: names of the engines, whether the compiled one is meant, processors
+- `engines`: names of the engines, whether the compiled one is meant, its lanes, processors
+- `compiled`, `vectors`: what compiled searches share: the decorator, numbers in vector registers
 - `seed`: the engines of the family `seed`
   - `geometry`: the matrices A(s), their orthonormal bases, least squares
   - `quantise`: exponent and coefficients from a least-squares solution

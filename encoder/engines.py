@@ -1,4 +1,4 @@
-"""What the engines of all families share: their names, whether to take the compiled one, and its threads."""
+"""What the engines of all families share: their names, whether to take the compiled one, its lanes and threads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from importlib.util import find_spec
 
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["ENGINES", "cores", "is_compiled"]
+__all__ = ["ENGINES", "LANES", "cores", "is_compiled"]
 
 ENGINES = ("auto", "numba", "numpy")
+LANES = 16  # numbers of a vector register, as compiled searches take them (`seedlm.encoder.vectors`)
 
 
 def is_compiled(engine: str) -> bool:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from seedlm.encoder.engines import LANES
 from seedlm.encoder.families._base import Encoder
 from seedlm.encoder.trellis.rows import BLOCK, encode_fed_rows, encode_rows
 from seedlm.golden.codecs import Codec
@@ -17,7 +18,7 @@ class TrellisEncoder(Encoder):
     """Paths of least cost for a few row scales."""
 
     family: ClassVar[str] = "trellis"
-    together: ClassVar[int] = 16  # `encoder.trellis.vectors.LANES`, whose module needs numba
+    together: ClassVar[int] = LANES
 
     def limit(self, codec: Codec, bias: int) -> float:
         return np.inf

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from numba.extending import register_jitable
 
+from seedlm.encoder.compiled import compiled
 from seedlm.encoder.feedback.vectors import add_product, load, store
-from seedlm.encoder.seed.compiled import compiled
 
 __all__ = ["eliminate", "spread", "spread_lanes"]
 

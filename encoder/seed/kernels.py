@@ -20,12 +20,13 @@ import math
 import numpy as np
 from numba.extending import overload, register_jitable
 
-from seedlm.encoder.seed.compiled import compiled
+from seedlm.encoder.compiled import compiled
+from seedlm.encoder.engines import LANES
 from seedlm.encoder.seed.geometry import DEPENDENT, FEW, ONCE
 from seedlm.encoder.seed.lattice import MARGIN
 from seedlm.encoder.seed.quantise import POWERS
 from seedlm.encoder.seed.structure import WARM
-from seedlm.encoder.seed.vectors import LANES, affine, at_least, fetch, larger, load, multiply, splat, square_add
+from seedlm.encoder.seed.vectors import affine, at_least, fetch, larger, load, multiply, splat, square_add
 
 __all__ = ["projectors", "search"]
 

@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from seedlm.encoder.engines import cores
+from seedlm.encoder.engines import LANES, cores
 from seedlm.encoder.seed.geometry import ranks
 from seedlm.encoder.seed.kernels import projectors, search
 from seedlm.encoder.seed.problem import Best, Problem
 from seedlm.encoder.seed.structure import RANKS, SLACK, build, cycle
-from seedlm.encoder.seed.vectors import LANES
 
 __all__ = ["NumbaEngine"]
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
+from seedlm.encoder.compiled import compiled
+from seedlm.encoder.engines import LANES
 from seedlm.encoder.feedback.kernels import spread_lanes
-from seedlm.encoder.seed.compiled import compiled
 from seedlm.encoder.trellis.vectors import (
-    LANES,
     add,
     keep_bits,
     load,

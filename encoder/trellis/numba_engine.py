@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from seedlm.encoder.engines import cores
+from seedlm.encoder.engines import LANES, cores
 from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.trellis.kernels import fed_paths as fed_lanes
 from seedlm.encoder.trellis.kernels import paths
 from seedlm.encoder.trellis.problem import RESOLUTION, Costs, fed_weights, limit, scaled_levels
-from seedlm.encoder.trellis.vectors import LANES
 from seedlm.golden.codecs.trellis import Table
 
 __all__ = ["best_paths", "fed_paths"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seedlm.encoder import compress_matrix
+from seedlm.encoder.engines import LANES
 from seedlm.encoder.families import encoder_of
 from seedlm.encoder.families._base import SLICE
 from seedlm.encoder.matrix import slices
@@ -141,9 +142,6 @@ def test_another_version_is_refused(tensor):
 @pytest.mark.parametrize("cols", [64, 576, 8192, 28672, 1 << 17])
 def test_units_of_a_trellis_are_whole_groups(cols):
     """Of the rows that are searched at once; the last one may be smaller."""
-    pytest.importorskip("numba")
-    from seedlm.encoder.trellis.vectors import LANES
-
     assert encoder_of(codec("trellis4")).together == LANES
     cut = list(slices(codec("trellis4"), (20 * LANES + 3, cols)))
     assert all((stop - start) % LANES == 0 for start, stop in cut[:-1])

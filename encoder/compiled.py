@@ -20,7 +20,7 @@ def _keeps() -> bool:
     """
     try:
         if not config.CACHE_DIR:  # else NUMBA_CACHE_DIR names one
-            config.CACHE_DIR = str(cache_folder() / "numba" / source_digest(Path(__file__).parents[1]))
+            config.CACHE_DIR = str(cache_folder() / "numba" / source_digest(Path(__file__).parent))
         return writable(Path(config.CACHE_DIR))
     except SeedLMError:  # nothing can be written: each run compiles anew
         return False
