@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from seedlm.golden.activations import groups
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import RawTensor
@@ -21,6 +20,8 @@ from seedlm.host.traffic import Counted
 __all__ = [
     "AcceleratorEngine", "Activations", "ApproximateEngine", "CheckedEngine", "FloatEngine", "ReferenceEngine", "Usage",
 ]  # fmt: skip
+
+Kind = tuple[Rotation | None, int]  # what decides on a matrix's vectors: its rotation, and the columns of a group
 
 LARGEST_HALF = np.float32(65504)
 MEMORY = 4 << 30  # bytes that decoded matrices may take: 2 billion weights of a trellis
@@ -52,6 +53,12 @@ class Activations:
             self.clipped += int(np.count_nonzero(beyond))
             x = np.clip(x, -LARGEST_HALF, LARGEST_HALF)
         return x.astype(np.float16)
+
+    def vectors(self, x: np.ndarray, kinds: Iterable[Kind]) -> dict[Kind, Vectors]:
+        """`x` for matrices of these kinds, turned and rounded once for all that share one."""
+        kinds = dict.fromkeys(kinds)
+        halves = {rotation: self.half(x, rotation) for rotation, _ in kinds}
+        return {kind: Vectors(halves[kind[0]], kind[1]) for kind in kinds}
 
 
 class FloatEngine:
@@ -101,16 +108,13 @@ class ReferenceEngine:
         self.decoded_bytes = 0
         self._matrix, self._memory = matrix, memory
         self._ready: dict[str, Prepared | PackedMatrix] = {}
-        self._kinds: dict[str, tuple[Rotation | None, int]] = {}
+        self._kinds: dict[str, Kind] = {}
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         for name in names:
             if name not in self._ready:
                 self._ready[name] = self._prepared(name)
-        # The vectors are turned and rounded once for all matrices that share a rotation and a group.
-        kinds = dict.fromkeys(self._kinds[name] for name in names)
-        halves = {rotation: self.activations.half(x, rotation) for rotation, _ in kinds}
-        vectors = {kind: Vectors(halves[kind[0]], kind[1]) for kind in kinds}
+        vectors = self.activations.vectors(x, (self._kinds[name] for name in names))
         return [product(self._ready[name], vectors[self._kinds[name]]) for name in names]
 
     def _prepared(self, name: str) -> Prepared | PackedMatrix:
@@ -149,22 +153,17 @@ class ApproximateEngine:
         self._ready: dict[str, np.ndarray] = {}
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
-        codecs = [self._codec(name) for name in names]
-        kinds = [(self._rotation(name), codec and codec.group) for name, codec in zip(names, codecs, strict=True)]
-        halves = {rotation: self.activations.half(x, rotation) for rotation in dict(kinds)}
-        grouped = {kind: self._grouped(halves[kind[0]], kind[1]) for kind in set(kinds)}
+        kinds = [self._kind(name) for name in names]
+        vectors = self.activations.vectors(x, kinds)
+        grouped = {kind: vectors[kind].values.astype(np.float32) for kind in vectors}
         for name in names:
             if name not in self._ready:
                 self._ready[name] = self._weights(name)
         return [grouped[kind] @ self._ready[name].T for name, kind in zip(names, kinds, strict=True)]
 
-    @staticmethod
-    def _grouped(half: np.ndarray, size: int | None) -> np.ndarray:
-        """The activations as the accelerator sees them in groups of `size`, float32."""
-        if size is None:
-            return half.astype(np.float32)
-        m, E = groups(half, size)
-        return np.ldexp(m.astype(np.float32), E[..., None] - 16).reshape(len(half), -1)[:, : half.shape[1]]
+    def _kind(self, name: str) -> Kind:
+        codec = self._codec(name)
+        return self._rotation(name), 1 if codec is None else codec.group  # a group of one keeps every bit
 
 
 class CheckedEngine:
