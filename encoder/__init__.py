@@ -10,6 +10,7 @@ Package map:
 - `calibration`: a file of second moments, tensor by tensor
 - `feedback`: errors that later columns make good for: `factor` (M and D of second moments), `rows` (blocks from left to
   right), `vectors`, `kernels` (compiled)
+- `loss`: what coding rows has cost: errors, weights beyond the range, rows that outliers spoil
 - `workspace`: where finished units wait
 - `engines`: names of the engines, whether the compiled one is meant, its lanes, processors
 - `compiled`, `vectors`: what compiled searches share: the decorator, numbers in vector registers
@@ -24,7 +25,7 @@ Package map:
   - `engines`: the engines behind one function
   - `rows`: rows of a matrix, importance, the search for row scales
 - `trellis`: the engines of the family `trellis`: `problem` (integer costs), `numpy_engine` (the reference),
-  `vectors`, `kernels`, `numba_engine` (compiled), `rows` (scales), `train` (searches and checks tables)
+  `vectors`, `kernels`, `numba_engine` (compiled), `rows` (scales), `train` (searches and checks tables), `pictures`
 - `block_float`: block floating point, a yardstick
 """
 

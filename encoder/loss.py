@@ -49,6 +49,12 @@ class Loss:
     worst: float = 0.0
 
     @classmethod
+    def between(cls, w: np.ndarray, found: np.ndarray) -> Loss:
+        """The error alone, of any weights and what became of them."""
+        w = np.asarray(w, dtype=np.float64)
+        return cls(float(np.square(w - found).sum()), float(np.square(w).sum()))
+
+    @classmethod
     def of(cls, w: np.ndarray, found: np.ndarray, codec: Codec, method: str, scales: np.ndarray | None,
            exp_bias: int) -> Loss:  # fmt: skip
         """Compare rows with what became of them, both float64 [rows, cols] and not rotated back."""
@@ -105,4 +111,4 @@ def gaussian_error(codec: Codec, method: str) -> float:
     encoder = encoder_of(codec)
     words, scales = encoder.encode(w, codec, method, bias=encoder.exp_bias(codec, w))
     found = codec.values(words, w.shape[1], 0) * scales[:, None].astype(np.float64)
-    return float(np.linalg.norm(w - found) / np.linalg.norm(w))
+    return Loss.between(w, found).relative

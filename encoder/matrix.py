@@ -10,6 +10,7 @@ import numpy as np
 from seedlm.encoder.families import encoder_of
 from seedlm.encoder.families._base import BIAS_LIMIT
 from seedlm.encoder.feedback.factor import Feedback
+from seedlm.encoder.loss import Loss
 from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.matrix import PackedMatrix
@@ -146,11 +147,8 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
 
 def relative_error(w: np.ndarray, packed: PackedMatrix) -> float:
     """Relative Frobenius error of a packed matrix; 0 for a matrix of zeros that is kept exactly."""
-    err = norm = 0.0
-    step = max(1, (1 << 20) // w.shape[1])
+    loss, step = Loss(), max(1, (1 << 20) // w.shape[1])
     for start in range(0, len(w), step):
-        x = np.asarray(w[start : start + step], dtype=np.float64)
-        y = packed.row_slice(start, start + len(x)).decode(np.float64)
-        err += float(((x - y) ** 2).sum())
-        norm += float((x**2).sum())
-    return (err / norm) ** 0.5 if norm else float(err > 0)
+        part = packed.row_slice(start, start + step)
+        loss += Loss.between(w[start : start + step], part.decode(np.float64))
+    return loss.relative

@@ -125,30 +125,13 @@ def variants(codecs: list[Codec], encoders: list[str], recipes: list[Recipe]) ->
     yield Variant(f"block float {BLOCK_BITS}", None)
 
 
-class Errors:
-    """Energy of the error and of the weights, matrix by matrix."""
-
-    def __init__(self) -> None:
-        self.error = self.energy = 0.0
-
-    def add(self, w: np.ndarray, found: np.ndarray) -> None:
-        import numpy as np
-
-        w = np.asarray(w, dtype=np.float64)
-        self.error += float(np.square(found - w).sum())
-        self.energy += float(np.square(w).sum())
-
-    @property
-    def relative(self) -> float:
-        return (self.error / self.energy) ** 0.5 if self.energy else 0.0
-
-
 def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args: argparse.Namespace,
               console: Console) -> tuple[Engine, dict]:  # fmt: skip
     """What multiplies, and the figures of its weights."""
+    from seedlm.encoder.loss import Loss
     from seedlm.host.engines import ApproximateEngine, ReferenceEngine
 
-    errors, bits, packed = Errors(), 0.0, None
+    loss, bits, packed = Loss(), 0.0, None
     decoded: dict[str, np.ndarray] = {}  # as they are multiplied: rotated ones with rotated vectors
     rotations: dict[str, Rotation | None] = {}
     if variant.codec or variant.recipe or checkpoint.packed:
@@ -157,20 +140,20 @@ def engine_of(variant: Variant, checkpoint: Checkpoint, originals: Mapping, args
         w = tensor.array()
         if packed is not None:
             matrix = packed[name]
-            errors.add(w, matrix.decode())
             decoded[name], rotations[name] = matrix.coded.decode(), matrix.rotation
-            bits += matrix.stored_bits
+            found, stored = decoded[name] if matrix.rotation is None else matrix.decode(), matrix.stored_bits
         else:
-            decoded[name], stored = _yardstick(name, w, args)
-            errors.add(w, decoded[name])
-            bits += stored
+            found, stored = _yardstick(name, w, args)
+            decoded[name] = found
+        loss += Loss.between(w, found)
+        bits += stored
     weights = sum(w.size for w in decoded.values())
     if packed is not None and args.exact:
         engine: Engine = ReferenceEngine(packed.__getitem__)
     else:
         engine = ApproximateEngine(decoded.__getitem__, packed.codec_of.get if packed else lambda name: None,
                                    rotations.get)  # fmt: skip
-    return engine, {"bits_per_weight": bits / weights, "rel_error": errors.relative}
+    return engine, {"bits_per_weight": bits / weights, "rel_error": loss.relative}
 
 
 def _options(variant: Variant, checkpoint: Checkpoint, args: argparse.Namespace) -> Options:

@@ -14,6 +14,7 @@ import numpy as np
 
 from seedlm.encoder.block_float import block_float, block_float_bits
 from seedlm.encoder.families import encoder_of
+from seedlm.encoder.loss import Loss
 from seedlm.encoder.matrix import compress_matrix, relative_error
 from seedlm.golden.codecs import BASELINE, CODECS
 from seedlm.golden.errors import SeedLMError
@@ -42,8 +43,7 @@ def errors(rows: int = ROWS, cols: int = COLS) -> list[tuple[str, str, float, fl
                 label = f"{name}, paper's encoder" if method == "paper" else name
                 out.append((label, kind.family, kind.bits_per_weight, relative_error(w, packed)))
     for bits in (3, 4, 5, 6, 8):
-        rest = block_float(w, bits, 128) - w
-        error = float(np.linalg.norm(rest) / np.linalg.norm(w))
+        error = Loss.between(w, block_float(w, bits, 128)).relative
         out.append((f"block float {bits}", "block float", block_float_bits(cols, bits, 128), error))
     return out
 
