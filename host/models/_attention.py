@@ -15,7 +15,8 @@ from seedlm.host.models._linear import Layer, Linear
 from seedlm.host.models._norms import RmsNorm
 from seedlm.host.models._rotary import Rope, rotate, tables
 
-__all__ = ["Attention", "Heads", "Step", "alibi_slopes", "layer_windows", "one_window", "soft_cap", "split_qkv"]
+__all__ = ["Attention", "Heads", "Step", "alibi_slopes", "layer_windows", "one_window", "soft_cap", "split_qkv",
+           "upper_windows"]  # fmt: skip
 
 
 class Step:
@@ -111,6 +112,19 @@ def layer_windows(
     if not isinstance(kinds, list) or len(kinds) != layers or not all(kind in (full, sliding) for kind in kinds):
         fields.refuse(f"layer_types must be {layers} of {full} or {sliding}, not {kinds!r}")
     return [window if kind == sliding else None for kind in kinds]
+
+
+def upper_windows(fields: Fields, layers: int) -> list[int | None]:
+    """As `layer_windows` of models whose upper layers slide, if config.json wants any to.
+
+    Raises
+    ------
+    SeedLMError
+        A value that is invalid.
+    """
+    full = fields.count("max_window_layers", 28)
+    window = fields.optional("sliding_window", 4096) if fields.flag("use_sliding_window") else None
+    return layer_windows(fields, layers, window, lambda i: i >= full)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from seedlm.host.models._attention import Attention, Heads, layer_windows, split_qkv
+from seedlm.host.models._attention import Attention, Heads, split_qkv, upper_windows
 from seedlm.host.models._base import Architecture
 from seedlm.host.models._decoder import Decoder, DecoderConfig, Residual, dimensions
 from seedlm.host.models._fields import Fields
@@ -38,16 +38,9 @@ def config(fields: Fields) -> DecoderConfig:
         fields.number("intermediate_size"),
         fields.choice("hidden_act", "silu", ACTIVATIONS),
     )
-    full = fields.count("max_window_layers", 28)
-    windows = layer_windows(
-        fields,
-        layers,
-        fields.optional("sliding_window", 4096) if fields.flag("use_sliding_window") else None,
-        lambda i: i >= full,
-    )
     body = [
         (Residual(norm("input_layernorm"), attention(window=window)), Residual(norm("post_attention_layernorm"), mlp))
-        for window in windows
+        for window in upper_windows(fields, layers)
     ]
     return DecoderConfig(**size, body=tuple(body), norm=norm("model.norm"))
 
