@@ -28,6 +28,7 @@ from seedlm.golden.files.calibration import parts as columns_in_parts
 from seedlm.golden.files.packed import stored_parts, write_stored
 from seedlm.golden.files.sources import Source, write_index
 from seedlm.golden.files.tensors import RawTensor, release
+from seedlm.golden.rotation import rotation_for
 
 __all__ = ["Result", "encode", "seconds_per_block", "survey", "unfinished", "write", "write_file"]
 
@@ -69,7 +70,11 @@ class Result:
 
     @property
     def _cure(self) -> str:
-        return "" if self.task.rotation else " (--rotate spreads outliers over their rows)"
+        """What would help, where it can be asked for."""
+        task = self.task
+        if task.rotation or task.importance is not None or rotation_for(task.shape[1]) is None:
+            return ""
+        return " (--rotate spreads outliers over their rows)"
 
 
 def survey(plan: Plan, exp_bias: int | str = "auto", advance: Advance | None = None) -> str:
@@ -232,8 +237,8 @@ def _measure(task: Task, exp_bias: int | str) -> float:
         w = np.random.default_rng(0).normal(0, 0.02, w.shape).astype(np.float32)
     importance = None if task.importance is None else task.importance[:cols]
     bias = settle(w, task.codec, exp_bias, largest_weight([w], task.label), task.label)
-    rotation = task.rotation  # without it rows have heavier tails, and their scales take longer
-    unit = Unit(RawTensor.from_array(w), task.codec, task.encoder, bias, importance, rotation, feedback, threads=1)
+    # Rotated as it will be: without that rows have heavier tails, and their scales take longer.
+    unit = Unit(RawTensor.from_array(w), task.codec, task.encoder, bias, importance, task.rotation, feedback, threads=1)
     encode_unit(replace(unit, rows=unit.rows.rows(0, 1)))  # compiles, makes tables
     started = time.process_time()  # one thread: what else the machine does meanwhile does not count
     encode_unit(unit)

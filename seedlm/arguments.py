@@ -18,7 +18,7 @@ from seedlm.golden.recipes import DEFAULT_RECIPE, RECIPES, Recipe, recipe
 from seedlm.sim.memories import DEFAULT_MEMORY, MEMORIES, memory_help
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from seedlm.console import Console
     from seedlm.encoder.packed_model import PackedModel
@@ -38,14 +38,18 @@ __all__ = [
     "build_config",
     "codec_argument",
     "compress_options",
+    "damping_argument",
     "dtype_argument",
     "encoder_argument",
     "exp_bias_argument",
     "matrices_of",
+    "not_negative",
     "positive",
     "require_new",
     "require_writable",
     "scale_argument",
+    "share_argument",
+    "temperature_argument",
 ]
 
 CODEC_HELP = codec_help()
@@ -58,6 +62,7 @@ SIZES = {
     "max_cols": "longest activation vector",
     "queue_depth": "products that can wait",
 }
+LEAST_DAMPING = 1e-4
 DTYPES = ("F32", "F16", "BF16", "original")
 
 
@@ -227,15 +232,43 @@ def positive(text: str) -> int:
     return value
 
 
-def scale_argument(text: str) -> float:
-    """A finite number."""
+def not_negative(text: str) -> int:
+    """An integer of 0 or more."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected an integer of 0 or more, not {text!r}")
+    return int(text)
+
+
+def _number(text: str, good: Callable[[float], bool], wanted: str) -> float:
+    """A number that is `good`; NaN must not be."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a finite number, not {text!r}")
+    if not good(value):
+        raise argparse.ArgumentTypeError(f"expected {wanted}, not {text!r}")
     return value
+
+
+def scale_argument(text: str) -> float:
+    """A finite number."""
+    return _number(text, math.isfinite, "a finite number")
+
+
+def temperature_argument(text: str) -> float:
+    """A number of 0 or more."""
+    return _number(text, lambda value: 0 <= value < math.inf, "a number of 0 or more")
+
+
+def share_argument(text: str) -> float:
+    """A number above 0, up to 1."""
+    return _number(text, lambda value: 0 < value <= 1, "a number above 0, up to 1")
+
+
+def damping_argument(text: str) -> float:
+    """A number of at least `LEAST_DAMPING`: with less, rounding alone may leave nothing positive."""
+    wanted = f"a number of {LEAST_DAMPING:g} or more, such as 0.1"
+    return _number(text, lambda value: LEAST_DAMPING <= value < math.inf, wanted)
 
 
 def exp_bias_argument(text: str) -> str | int:

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import positive, require_new, require_writable
+from seedlm.arguments import not_negative, positive, require_new, require_writable
 from seedlm.console import Console, human_bytes, human_time
-from seedlm.generate import seed_argument
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="N texts that the model writes itself, at temperature 1, each of as many tokens as a window",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", metavar="S", type=seed_argument, default=0, help="of these texts, 0 or more (default: 0)"
+        "--seed", metavar="S", type=not_negative, default=0, help="of these texts, 0 or more (default: 0)"
     )
     parser.add_argument(
         "--tokens", metavar="N", type=positive, help="only the first N tokens of the text (default: all of them)"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from seedlm.arguments import (
     add_codec_arguments,
     compress_options,
+    damping_argument,
     exp_bias_argument,
     positive,
     require_new,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from seedlm.encoder.workspace import Workspace
     from seedlm.golden.files.sources import Source
 
-LEAST_DAMPING = 1e-4
 NAME = "compress"
 SUMMARY = "compress the matrices of a model"
 DESCRIPTION = """\
@@ -104,17 +104,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="the cluster's scheduler (default: what Dask is configured for)"
     )
-
-
-def damping_argument(text: str) -> float:
-    """A finite number of at least `LEAST_DAMPING`: with less, rounding alone may leave nothing positive."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not LEAST_DAMPING <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of {LEAST_DAMPING:g} or more, such as 0.1, not {text!r}")
-    return value
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -95,7 +95,8 @@ def demo() -> int:
         long = {memory: large(DEFAULT_CODEC, memory) for memory in ("ddr3", "ideal")}
         others = {codec: large(codec, "ddr3") for codec in (PAPER[1], BASELINE)}
         print("\nWhat a model predicts with it, beside the paper's codec:")
-        quality = rows_by_name(command("evaluate", MODEL_DIR, "--bytes", BYTES, "--codec", DEFAULT_CODEC, *PAPER))
+        report = command("evaluate", MODEL_DIR, "--bytes", BYTES, "--codec", DEFAULT_CODEC, *PAPER)
+        quality = {row["name"]: row for row in report["rows"]}
         print("\nNow the whole model writes, all its linear layers on the accelerator (the first time its weights are")
         print("compressed and the accelerator for FP16 compiled: a minute or two):")
         text = write("ddr3")
@@ -121,11 +122,6 @@ def demo() -> int:
     print(textwrap.indent(text["prompt"] + text["text"], "    "))
     print(f"\nAll files are in {OUT}; {time.perf_counter() - started:.0f} s. Go on with: .venv/bin/seedlm --help")
     return 0
-
-
-def rows_by_name(report: dict) -> dict:
-    """The rows of a report of ``evaluate``."""
-    return {row["name"]: row for row in report["rows"]}
 
 
 def compare(weights: dict, quality: dict, products: dict) -> None:

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import add_codec_arguments, add_memory_argument, matrices_of, positive
+from seedlm.arguments import (
+    add_codec_arguments,
+    add_memory_argument,
+    matrices_of,
+    not_negative,
+    positive,
+    share_argument,
+    temperature_argument,
+)
 from seedlm.console import Console
 from seedlm.golden.errors import SeedLMError
 
@@ -86,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " generation_config.json says, else 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--top-k", metavar="K", type=seed_argument,
+        "--top-k", metavar="K", type=not_negative,
         help="sample from the K most likely tokens only, 0: from all (default: as the model says, else 0)",
     )  # fmt: skip
     parser.add_argument(
@@ -94,37 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="and from the most likely ones that together have probability P (default: as the model says, else 1)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", metavar="S", type=seed_argument, default=0, help="of the sampling, 0 or more (default: 0)"
+        "--seed", metavar="S", type=not_negative, default=0, help="of the sampling, 0 or more (default: 0)"
     )
-
-
-def temperature_argument(text: str) -> float:
-    """A number of 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, not {text!r}")
-    return value
-
-
-def seed_argument(text: str) -> int:
-    """An integer of 0 or more."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"expected an integer of 0 or more, not {text!r}")
-    return int(text)
-
-
-def share_argument(text: str) -> float:
-    """A number above 0, up to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, up to 1, not {text!r}")
-    return value
 
 
 @dataclass

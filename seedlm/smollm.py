@@ -70,7 +70,9 @@ def main() -> int:
         head = ("--set", "lm_head.weight=fp16")
         text = ("--text", TEXT, "--bytes", BYTES, "--context", 512)
         command("evaluate", MODEL, *text, "--codec", DEFAULT_CODEC, "--recipe", "mixed4", *head)
-        if not PACKED.exists():
+        if PACKED.exists():
+            print(f"\n{PACKED} is there from an earlier run and taken as it is; remove it to compress anew")
+        else:
             command("compress", MODEL, PACKED)
         command("run", PACKED, "--engine", "rtl", "--check", "--prompt", PROMPT, "--tokens", TOKENS)
     except Stop:

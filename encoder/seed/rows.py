@@ -260,7 +260,6 @@ class RowSearch:
             active = active[gain > WORTH * before]
         return words, self.refit(words, scales)
 
-
     def run_fed(self, feedback: Feedback) -> tuple[np.ndarray, np.ndarray | None]:
         """As `run`, with the errors of a block fed back to those behind it; the scales stay the first ones.
 

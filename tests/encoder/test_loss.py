@@ -89,6 +89,14 @@ def test_the_rest_of_a_row_with_an_outlier():
     assert f"relative error of up to {loss.worst:.2f}" in warnings[0]
 
 
+def test_no_cure_is_named_that_there_is_not():
+    """Columns that no power of two above 8 divides cannot be rotated."""
+    loss, warnings = coded(rows(60, cols=1000), "trellis4")
+    assert loss.beyond_share > 0.1
+    assert warnings
+    assert "--rotate" not in " ".join(warnings)
+
+
 def test_codecs_without_row_scales_have_no_spoilt_rows():
     loss, warnings = coded(rows(60), "fp16")
     assert (loss.spoilt, loss.beyond, warnings) == (0, 0, [])
