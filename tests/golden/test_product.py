@@ -170,6 +170,23 @@ def test_both_ways_are_taken(rng):
     assert direct == [[True], [False], [True], [True]]
 
 
+@pytest.mark.parametrize("name", ["trellis4", "trellis2", "int8", "seedlm4"])
+def test_one_multiplication_is_exact(name, rng):
+    """Where it is taken no sum can leave 53 bits, whatever the order of its terms; elsewhere three bits more could."""
+    matrix = PackedMatrix.random(PRESETS[name], 4, 960, rng)
+    part, taken = Prepared(matrix).parts[0], []
+    total = int(np.abs(matrix.codec.integers(matrix.words, matrix.cols)[0]).sum(axis=1).max())
+    for exponent in range(-14, 16):
+        x = np.full((1, 960), 2.0**exponent, dtype=np.float16)
+        x[:, :48] = 65504
+        vectors = Vectors(x, 48)
+        (direct,) = part.direct(vectors)
+        largest = total * int(np.abs(vectors.integers(np.array([True]))[0]).max())
+        assert largest <= 2**53 if direct else largest > 2**50
+        taken.append(direct)
+    assert taken == sorted(taken)
+
+
 def test_what_is_kept(rng):
     """Bytes of a decoded weight: the smallest type that holds all integers of the rows."""
     for name, most in {"trellis4": 2, "trellis2": 2, "int8": 1, "seedlm4": 4, "seedlm3r": 4, "fp16": 8}.items():
