@@ -13,7 +13,7 @@ __all__ = ["QUIET_NAN", "fl32_from_int", "fl32_from_pair", "fl32_from_ratio", "f
 
 QUIET_NAN = np.uint32(0x7FC00000).view(np.float32)  # what every output is if an activation is not finite
 
-PAIR_BITS = 56  # A = high * 2**56 + low: both fit in int64 for every |A| < 2**118
+PAIR_BITS = 56  # A = high * 2**56 + low: both fit in int64 for every |A| < 2**119
 
 
 def _fl32(mantissa: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
@@ -51,7 +51,7 @@ def fl32_from_int(A: Any, fraction_bits: int) -> np.ndarray:
 
 
 def split(A: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(high, low) int64 with A = high * 2**56 + low and 0 <= low < 2**56, for |A| < 2**118."""
+    """(high, low) int64 with A = high * 2**56 + low and 0 <= low < 2**56, for |A| < 2**119."""
     A = np.asarray(A, dtype=object)
     return (A >> PAIR_BITS).astype(np.int64), (A & ((1 << PAIR_BITS) - 1)).astype(np.int64)
 
@@ -62,7 +62,7 @@ def fl32_from_pair(high: np.ndarray, low: np.ndarray, fraction_bits: int) -> np.
     Parameters
     ----------
     high, low : np.ndarray of int64, same shape
-        0 <= low < 2**56; |high| < 2**62.
+        0 <= low < 2**56; -2**63 < high.
     fraction_bits : int
         Binary places of A.
 

@@ -158,7 +158,7 @@ class PackedMatrix:
             return None
         row, column = (int(i) for i in np.argwhere(fault.bad)[0])
         place = f"row {start + row}, {fault.unit} {column}"
-        return int(np.count_nonzero(fault.bad)), (fault.what, place), words.shape[1] * rows
+        return int(np.count_nonzero(fault.bad)), (fault.what, place), fault.bad.shape[1] * rows
 
     def _check_sizes(self) -> None:
         codec, (rows, cols) = self.codec, self.shape

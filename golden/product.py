@@ -131,7 +131,8 @@ class _Rows:
     @staticmethod
     def x_bits(weights: np.ndarray) -> int:
         """The largest b such that sum |w| * 2**(b-1) <= 2**53 in every row."""
-        total = int(np.abs(weights).sum(axis=1).max(initial=0))
+        # In float64, since int64 may be too narrow: exact up to 2**53, and what lies above stays above.
+        total = int(np.abs(weights).sum(axis=1, dtype=np.float64).max(initial=0))
         return EXACT_BITS + 1 - (total - 1).bit_length() if total else EXACT_BITS
 
     @property

@@ -39,11 +39,11 @@ class Fault:
     Parameters
     ----------
     bad : np.ndarray
-        bool, shaped like the words.
+        bool [rows, n]: for every word, or whatever of a row can be refused.
     what : str
         What they are, in the plural.
     unit : str
-        What the second index of a word counts: ``block`` or ``column``.
+        What the second index counts: ``block``, ``column`` or ``group``.
     """
 
     bad: np.ndarray
