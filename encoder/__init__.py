@@ -26,6 +26,7 @@ Package map:
   - `rows`: rows of a matrix, importance, the search for row scales
 - `trellis`: the engines of the family `trellis`: `problem` (integer costs), `numpy_engine` (the reference),
   `vectors`, `kernels`, `numba_engine` (compiled), `rows` (scales), `train` (searches and checks tables), `pictures`
+- `grouped`: the family `grouped`: `rounding` to elements, `search` for the scales of groups
 - `block_float`: block floating point, a yardstick
 """
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from seedlm.encoder.families import encoder_of
+from seedlm.encoder.families import encoder_of, method_of
 from seedlm.encoder.families._base import BIAS_LIMIT
 from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.loss import Loss
@@ -102,7 +102,7 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
         Float [rows, cols]; a row is an output.
     codec : Codec
     encoder : str
-        How words are searched, where the codec's family has several methods (`Encoder.methods`).
+        How words are searched, where the codec's family has several methods (`method_of`).
     exp_bias : int or str
         b, or ``auto``: see `settle`.
     importance : np.ndarray or None
@@ -130,14 +130,13 @@ def compress_matrix(w: np.ndarray, codec: Codec, encoder: str = "optimal", exp_b
         raise SeedLMError(f"{name}: an importance is of columns, which a rotation mixes: expected one of the two")
     if w.ndim != 2 or w.size == 0:
         raise SeedLMError(f"{name}: expected a matrix, not an array of shape {list(w.shape)}")
-    family = encoder_of(codec)
-    family.method(encoder)
+    family, method = encoder_of(codec), method_of(codec, encoder) or encoder
     bias = settle(w, codec, exp_bias, largest_weight([w], name), name)
     parts = []
     options = {"bias": bias, "importance": importance, "feedback": feedback, "engine": engine, "threads": threads}
     for start, stop in slices(codec, w.shape, importance is not None, feedback is not None):
         rows = w[start:stop] if rotation is None else rotation.weights(w[start:stop])
-        parts.append(family.encode(rows, codec, encoder, **options))
+        parts.append(family.encode(rows, codec, method, **options))
         if progress:
             progress(stop * codec.blocks(w.shape[1]), len(w) * codec.blocks(w.shape[1]))
     words, scales = zip(*parts, strict=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seedlm.encoder.calibration import DAMPING, Calibration
-from seedlm.encoder.families import encoder_of
+from seedlm.encoder.families import encoder_of, method_of
 from seedlm.encoder.feedback.factor import Feedback
 from seedlm.encoder.matrix import slices
 from seedlm.golden.codecs import CODECS, DEFAULT_CODEC, Codec
@@ -39,7 +39,7 @@ class Options:
     chosen : tuple of (str, Codec)
         Patterns and the codecs of the tensors whose names they match; the last match wins.
     encoder : str
-        How words are searched, where a codec's family has several methods.
+        How words are searched, where a codec's family has several methods; one without this takes its best.
     include, exclude : tuple of str
         Patterns of names: only these, and these not.
     exp_bias : int or str
@@ -305,7 +305,8 @@ def _task(number: int, shard: str, name: str, label: str, tensor: RawTensor | Tr
     kind = options.codec_of(name)
     rotate = options.wants_rotation(kind, importance is not None)
     rotation = rotation_for(tensor.shape[1]) if rotate else None
-    return Task(number, shard, name, label, tensor, stack, kind, options.encoder, importance, rotation)
+    method = method_of(kind, options.encoder) or options.encoder
+    return Task(number, shard, name, label, tensor, stack, kind, method, importance, rotation)
 
 
 def _check_patterns(options: Options, names: Iterable[str], where: object) -> None:

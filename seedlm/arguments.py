@@ -109,8 +109,8 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_argument(parser)
     parser.add_argument(
         "--encoder", metavar="METHOD", type=encoder_argument,
-        help="how seeds are searched, over all of them: optimal finds the best of all words (default), paper is"
-        " Algorithm 3",
+        help="how words are searched: optimal finds the best of all (default); for seeds paper is Algorithm 3, for"
+        " scales of groups nearest is the format's own rule. Codecs without it take their best",
     )  # fmt: skip
     add_rotate_argument(parser)
 

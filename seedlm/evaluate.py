@@ -111,14 +111,14 @@ class Variant:
 
 def variants(codecs: list[Codec], encoders: list[str], recipes: list[Recipe]) -> Iterator[Variant]:
     """What is measured: the baseline, codecs with encoders, recipes, the yardstick."""
-    from seedlm.encoder.families import METHODS, encoder_of
+    from seedlm.encoder.families import METHODS, method_of
 
     baseline = CODECS[BASELINE]
     yield Variant(baseline.name, baseline)
     whole = not (codecs or recipes)
     for codec in CODECS.values() if whole else codecs:
         if codec is not baseline:
-            for encoder in dict.fromkeys(encoder_of(codec).method(e) for e in encoders or METHODS):
+            for encoder in dict.fromkeys(method_of(codec, e) for e in encoders or METHODS):
                 yield Variant(codec.name, codec, encoder)
     for recipe in RECIPES.values() if whole else recipes:
         yield Variant(recipe.name, None, recipe=recipe)

@@ -42,18 +42,6 @@ class Encoder(ABC):
     together: ClassVar[int] = 1
     quick: ClassVar[bool] = False
 
-    def method(self, asked: str) -> str | None:
-        """The method that encodes where `asked` is wanted; None where there is nothing to choose.
-
-        Raises
-        ------
-        SeedLMError
-            The family does not know it.
-        """
-        if self.methods and asked not in self.methods:
-            raise SeedLMError(f"unknown encoder {asked!r}: expected {' or '.join(self.methods)}")
-        return asked if self.methods else None
-
     def unit_rows(self, codec: Codec, cols: int, weighted: bool, fed: bool = False) -> int:
         """Rows of a unit of work: decided by the shape alone, so that units are the same everywhere."""
         step = max(1, SLICE // codec.blocks(cols) // self.together) * self.together

@@ -28,12 +28,15 @@ class Element:
         The integer of every code; None for one that stands for NaN or an infinity.
     fraction_bits : int
         Binary places of the integers.
+    mantissa_bits : int or None
+        Of a floating point number: integers with more bits are not all there. None: they are.
     """
 
     name: str
     bits: int
     table: tuple[int | None, ...]
     fraction_bits: int = 0
+    mantissa_bits: int | None = None
 
     @cached_property
     def integers(self) -> np.ndarray:
@@ -66,7 +69,7 @@ def _minifloat(exponent_bits: int, mantissa_bits: int, bias: int, nonfinite: tup
         magnitude = (mantissa + (field > 0) * (1 << mantissa_bits)) << max(field, 1) - 1
         table.append(None if code % sign in nonfinite else -magnitude if code & sign else magnitude)
     name = f"e{exponent_bits}m{mantissa_bits}"
-    return Element(name, 1 + exponent_bits + mantissa_bits, tuple(table), bias - 1 + mantissa_bits)
+    return Element(name, 1 + exponent_bits + mantissa_bits, tuple(table), bias - 1 + mantissa_bits, mantissa_bits)
 
 
 def _sign_magnitude(bits: int) -> Element:

@@ -14,7 +14,8 @@ import numpy as np
 from seedlm.golden.codecs._elements import E4M3
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["BINARY16", "BINARY16_ZERO", "E4M3_SCALE", "EXPONENT", "EXPONENT_FEW", "EXPONENT_MICRO", "Scale", "refuse"]
+__all__ = ["BINARY16", "BINARY16_ZERO", "E4M3_SCALE", "E8M0_BIAS", "EXPONENT", "EXPONENT_FEW", "EXPONENT_MICRO", "NORMAL",
+           "ZERO_MAX", "Binary16", "Binary16Zero", "E4M3Scale", "RelativeExponent", "Scale", "refuse"]  # fmt: skip
 
 NAN_EXPONENT = 0xFF  # of an E8M0 scale
 E8M0_BIAS = 127
@@ -236,16 +237,22 @@ class RelativeExponent(Scale):
         refuse(bytes_ == NAN_EXPONENT, "block exponents are 255, which is NaN", "group", first_row)
         exponents = bytes_.astype(np.int64)
         largest = np.where(empty, -1, exponents).max(axis=1, initial=-1)
-        spread = largest - np.where(empty, largest[:, None], exponents).min(axis=1, initial=NAN_EXPONENT)
-        if (spread >= self.kept).any():
-            row = int((spread >= self.kept).argmax())
-            raise SeedLMError(f"row {first_row + row}: block exponents spread over {int(spread[row]) + 1} powers of"
-                              f" two: this format keeps {self.kept}")  # fmt: skip
-        lowest = largest - (self.kept - 1)  # what the field 0 stands for
+        smallest = np.where(empty, largest[:, None], exponents).min(axis=1, initial=NAN_EXPONENT)
+        spread = largest - smallest + 1
+        if (spread > self.kept).any():
+            row = int((spread > self.kept).argmax())
+            raise SeedLMError(f"row {first_row + row}: block exponents spread over {int(spread[row])} powers of two:"
+                              f" this format keeps {self.kept}")  # fmt: skip
+        # What the field 0 stands for: the row's scale has it, and is a normal binary32. A row of zeros takes any: 1.
+        least = E8M0_BIAS + NORMAL[0] + fraction_bits
+        lowest = np.where(largest < 0, E8M0_BIAS + fraction_bits, np.maximum(largest - (self.kept - 1), least))
+        small = (largest >= 0) & (smallest < lowest)
+        if small.any():
+            row = int(small.argmax())
+            raise SeedLMError(f"row {first_row + row}: a block exponent of {int(smallest[row])} is too small: expected"
+                              f" {least} or more")  # fmt: skip
         fields = np.where(empty, 0, exponents - lowest[:, None]).astype(np.uint32)
-        # A row of zeros takes any scale: 1.
-        places = np.where(largest < 0, 0, lowest - E8M0_BIAS - fraction_bits)
-        return fields, _power_of_two(places, tensor_scale, first_row)
+        return fields, _power_of_two(lowest - E8M0_BIAS - fraction_bits, tensor_scale, first_row)
 
 
 def _bytes(scales: np.ndarray) -> np.ndarray:
