@@ -14,8 +14,10 @@ import numpy as np
 from seedlm.golden.codecs._elements import E4M3
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["BINARY16", "BINARY16_ZERO", "E4M3_SCALE", "E8M0_BIAS", "EXPONENT", "EXPONENT_FEW", "EXPONENT_MICRO", "NORMAL",
-           "ZERO_MAX", "Binary16", "Binary16Zero", "E4M3Scale", "RelativeExponent", "Scale", "refuse"]  # fmt: skip
+__all__ = [
+    "BINARY16", "BINARY16_ZERO", "E4M3_SCALE", "E8M0_BIAS", "EXPONENT", "EXPONENT_FEW", "EXPONENT_MICRO", "NORMAL",
+    "ZERO_MAX", "Binary16", "Binary16Zero", "E4M3Scale", "RelativeExponent", "Scale", "refuse",
+]  # fmt: skip
 
 NAN_EXPONENT = 0xFF  # of an E8M0 scale
 E8M0_BIAS = 127

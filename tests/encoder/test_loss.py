@@ -14,7 +14,7 @@ from seedlm.golden.rotation import rotation_for
 SLOW = ("seedlm3r", "trellis5", "trellis2")  # searched for long, or nothing but more or fewer bits
 ONE_SCALE = [
     pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
-    for name, kind in CODECS.items() if kind.row_scales
+    for name, kind in CODECS.items() if kind.rotates
 ]  # fmt: skip
 
 
