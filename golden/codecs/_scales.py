@@ -111,7 +111,7 @@ class Scale(ABC):
 
 def _power_of_two(exponents: np.ndarray, tensor_scale: float, first_row: int) -> np.ndarray:
     """tensor_scale * 2**exponents, float32 [rows]; refused unless exact and normal."""
-    if np.float32(tensor_scale) != tensor_scale or not np.isfinite(tensor_scale):
+    if not np.isfinite(tensor_scale) or float(np.float32(tensor_scale)) != tensor_scale:
         raise SeedLMError(f"the tensor's scale must be a finite binary32, not {tensor_scale}")
     place = exponents + np.frexp(tensor_scale)[1] - 1
     outside = (place < NORMAL[0]) | (place > NORMAL[1]) if tensor_scale else np.zeros(len(exponents), bool)

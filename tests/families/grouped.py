@@ -35,6 +35,7 @@ class Layout:
 
 LAYOUTS = {
     "int4g128": Layout(4, 8, 128, "unsigned", "half and zero"),
+    "int4g64": Layout(4, 8, 64, "unsigned", "half and zero"),
     "int4g32": Layout(4, 8, 32, "unsigned", "half and zero"),
     "q4_0": Layout(4, 8, 32, "less 8", "half"),
     "q8_0": Layout(8, 4, 32, "complement", "half"),
