@@ -27,7 +27,7 @@ FACTORS = {4: tuple(k / 16 for k in range(19, 9, -1)), 8: tuple(k / 64 for k in 
 ZERO_STEPS = (0, -1, 1)
 POWERS = (1, -1, -2, -3)  # beside the rule's exponent; one above it no weight is clipped any more
 REFINED = 2  # times
-E4M3_STEPS = (*range(1, 6), -1, -2, -3)  # codes of the scale
+E4M3_STEPS = (*range(1, 8), *range(-1, -7, -1))  # codes of the scale: up to twice as large, where all is as before
 
 
 @dataclass
@@ -72,11 +72,11 @@ class Best:
     error : np.ndarray
         [rows, groups].
     **parts
-        Arrays [rows, groups] or [rows, groups, columns].
+        Arrays [rows, groups] or [rows, groups, columns]; copied.
     """
 
     def __init__(self, error: np.ndarray, **parts: np.ndarray) -> None:
-        self.error, self.parts = error, parts
+        self.error, self.parts = error, {name: part.copy() for name, part in parts.items()}
 
     def offer(self, error: np.ndarray, **parts: np.ndarray) -> None:
         """Take what is better."""
@@ -171,12 +171,12 @@ def _halves_with_zero(groups: Groups, codec: GroupedCodec, search: bool, cols: i
         n = rounded(_over(groups.w, scale), codec.element, -zero[..., None], 15 - zero[..., None])
         return _tried(groups, n, scale, zero=zero)
 
-    best = Best(**part(whole, zero.copy()))
+    best = Best(**part(whole, zero))
     for factor in FACTORS[4] if search else ():
         for step in ZERO_STEPS:
             best.offer(**part(_half(factor * (high - low) / 15), np.clip(zero + step, 0, scales.ZERO_MAX)))
     for _ in range(REFINED if search else 0):
-        best.offer(**part(_half(groups.fitted(best.parts["n"])), best.parts["zero"].copy()))
+        best.offer(**part(_half(groups.fitted(best.parts["n"])), best.parts["zero"]))
     n, scale, zero = (best.parts[name] for name in ("n", "scale", "zero"))
     return _packed(codec, n + zero[..., None], scale, cols, zeros=zero.astype(np.int64))
 
@@ -186,7 +186,7 @@ def _exponents(groups: Groups, codec: GroupedCodec, above: int) -> tuple[np.ndar
     """The exponents of OCP's rule and the smallest ones, [rows, groups] and [rows, 1], so that every row keeps to the
     exponents that it can have, even if the largest ones become larger by `above`."""
     element, kept = codec.element, codec.scale.shift_max
-    largest = np.abs(groups.w).max(axis=-1)
+    largest = groups.largest
     top = largest_exponent(element) + codec.scale.micro  # which has a binary place for the halved ones
     rule = np.where(largest > 0, np.frexp(largest)[1] - 1 - top, -scales.E8M0_BIAS)
     rule = np.minimum(rule, scales.E8M0_BIAS)
@@ -248,7 +248,7 @@ def _small_floats(groups: Groups, codec: GroupedCodec, search: bool, cols: int) 
     element = codec.element
     most = float(element.integers.max()) * 2.0**-element.fraction_bits
     top = 256.0 if search else float(E4M3.integers.max()) * 2.0**-E4M3.fraction_bits
-    largest = np.abs(groups.w).max(axis=-1)
+    largest = groups.largest
     of_row = (largest.max(axis=1) / (most * top)).astype(np.float32)
     least = np.float32(np.ldexp(1.0, scales.NORMAL[0] + E4M3.fraction_bits + element.fraction_bits))
     of_row = np.where(of_row < least, np.where(of_row > 0, least, np.float32(1)), of_row)

@@ -87,8 +87,8 @@ def test_every_kind_of_codec_goes_round(seedlm, source, tmp_path, codec):
     info = seedlm("info", packed, "--json").report()
     seedlm("decompress", packed, plain, "--json").report()
     out = TensorFile(plain)
-    # A header in front of rows of 8 columns can take more than they are worth: such a matrix stays as it is.
-    assert set(COMPRESSED) - {"brain.weight"} <= set(report["tensors"]) <= set(COMPRESSED)
+    # A header in front of rows of 4 or 8 columns can take more than they are worth: such a matrix stays as it is.
+    assert set(COMPRESSED) - {"brain.weight", "cube"} <= set(report["tensors"]) <= set(COMPRESSED)
     for name in report["tensors"]:
         assert info["tensors"][name]["codec"] == codec
         assert info["tensors"][name]["bits_per_weight"] == report["tensors"][name]["bits_per_weight"]
