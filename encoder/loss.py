@@ -34,7 +34,8 @@ class Loss:
     err, norm : float
         Squared error, and squares of the weights.
     beyond : float
-        Squares of the weights that are larger than the largest that their row can have, by more than `EDGE`.
+        Squares of the weights that are larger than the largest that their row can have, by more than `EDGE`; none
+        where groups of the row have scales of their own.
     rows, spoilt : int
         How many rows, and in how many of them an outlier costs the rest dearly.
     worst : float
@@ -63,7 +64,10 @@ class Loss:
         largest *= 1 + EDGE
         limit = largest if scales is None else largest * np.abs(scales[:, None].astype(np.float64))
         size = np.abs(w)
-        loss = cls(float(error.sum()), float(squares.sum()), float(squares[size > limit].sum()), len(w))
+        # Where groups of a row have scales of their own, a larger one was there: clipping is the rule's or pays.
+        reaches = scales is not None and not codec.rotates
+        beyond = 0.0 if reaches else float(squares[size > limit].sum())
+        loss = cls(float(error.sum()), float(squares.sum()), beyond, len(w))
         return loss if scales is None else loss + cls._outliers(size, squares, error, codec, method)
 
     @classmethod

@@ -97,6 +97,18 @@ def test_no_cure_is_named_that_there_is_not():
     assert "--rotate" not in " ".join(warnings)
 
 
+@pytest.mark.parametrize("name", [name for name, kind in CODECS.items() if kind.row_scales and not kind.rotates])
+def test_groups_take_outliers(name):
+    """Those beside one lose at most, and nothing is called clipped: a larger scale was there."""
+    loss, warnings = coded(rows(60), name, method="nearest")
+    assert (loss.beyond, loss.rows) == (0, 2)
+    assert loss.worst < 0.4
+    assert not any("clips" in warning for warning in warnings)
+    alone = np.zeros((2, 256))
+    alone[:, 3] = -1.9
+    assert coded(alone, name, method="nearest")[1] == []
+
+
 def test_codecs_without_row_scales_have_no_spoilt_rows():
     loss, warnings = coded(rows(60), "fp16")
     assert (loss.spoilt, loss.beyond, warnings) == (0, 0, [])
