@@ -30,14 +30,15 @@ def codecs_of(value: object) -> Iterator[Codec]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a family with many codecs some stand for all in the fast tests; there may be no decoder yet."""
+    """Of a family with many codecs some stand for all in the fast tests, but for the family's own tests; and there may
+    be no decoder yet."""
     from seedlm.hdl.decoders import DECODERS
 
     for item in items:
         if not hasattr(item, "callspec"):
             continue
         found = [kind for value in item.callspec.params.values() for kind in codecs_of(value)]
-        if not all(quick(kind) for kind in found):
+        if not all(quick(kind) or item.path.stem == f"test_{kind.family}" for kind in found):
             item.add_marker(pytest.mark.slow)
         lacking = {kind.family for kind in found if kind.family in FAMILIES} - set(DECODERS)
         if lacking and item.path.parent.name in ("hdl", "sim"):
