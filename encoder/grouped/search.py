@@ -152,7 +152,8 @@ def _halves(groups: Groups, codec: GroupedCodec, search: bool, cols: int) -> Pac
 
 
 def _inverse(scale: np.ndarray) -> np.ndarray:
-    return np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+    """1 / scale in binary32, 0 where nothing is left of the scale as a binary16."""
+    return np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=_half(scale) != 0)
 
 
 def _tried(groups: Groups, n: np.ndarray, scale: np.ndarray, **more: np.ndarray) -> dict[str, np.ndarray]:

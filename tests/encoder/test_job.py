@@ -239,12 +239,12 @@ def test_units_are_taken_up_again(write_model, tmp_path):
 @pytest.mark.parametrize("name", EVERY)
 def test_files_hold_what_the_encoder_makes(write_model, tmp_path, name):
     kind = codec(name)
-    source = write_model({"a": (5, 40), "b": (3, 16), "v": RawTensor.from_array(np.ones(4))})
+    source = write_model({"a": (5, 40), "b": (3, 32), "v": RawTensor.from_array(np.ones(4))})
     _, results = compress(source, tmp_path / "out", Options(codec=kind))
     file = PackedFile(tmp_path / "out")
     assert file.other == ["v"]
     for name in ("a", "b"):
-        rotation = rotation_for(40 if name == "a" else 16) if kind.rotates else None
+        rotation = rotation_for(40 if name == "a" else 32) if kind.rotates else None
         expected = compress_matrix(source.shards["in"].array(name), kind, dtype="F16", rotation=rotation)
         found = file.matrix(name)
         assert found.rotation == rotation == results[name].task.rotation
