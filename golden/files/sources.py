@@ -28,6 +28,7 @@ __all__ = [
     "open_model",
     "open_packed_source",
     "open_source",
+    "open_stored",
     "require_output",
     "write_index",
 ]
@@ -160,8 +161,16 @@ def open_source(path: Path) -> Source:
     Raises
     ------
     SeedLMError
-        Nothing of that kind, an index that contradicts its shards, a file that is packed already.
+        Nothing of that kind, an index that contradicts its shards, a file that is packed already, weights that another
+        program has quantised.
     """
+    source = open_stored(path)
+    _refuse_quantised(source)
+    return source
+
+
+def open_stored(path: Path) -> Source:
+    """Open a model as its files hold it, quantised or not; else as `open_source`."""
     source = _open(path)
     seen: dict[str, str] = {}
     for shard, name, _ in source.tensors():
@@ -174,7 +183,6 @@ def open_source(path: Path) -> Source:
         foreign = foreign_seeds(file)
         if foreign:
             raise SeedLMError(f"{file.path}: {foreign}")
-    _refuse_quantised(source)
     return source
 
 
