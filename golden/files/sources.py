@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path, require_new, require_writable
-from seedlm.golden.files.json_files import parse_json, read_json
+from seedlm.golden.files.json_files import dumps, parse_json, read_json
 from seedlm.golden.files.packed import FORMAT, PackedFile, PackedTensor, TensorInfo, foreign_seeds
 from seedlm.golden.files.quantised import quantised_config, quantised_tensor
 from seedlm.golden.files.tensors import RawTensor, TensorFile
@@ -301,7 +301,7 @@ def write_index(output: Path, source: Source) -> None:
         kept = said if isinstance(said, dict) else {}
         index = {"metadata": kept | {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
         with atomic_path(output / source.index) as temporary:
-            temporary.write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_bytes(dumps(index))
 
 
 def _open(path: Path) -> Source:

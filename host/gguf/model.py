@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seedlm.golden.files.json_files import dumps
 from seedlm.golden.files.sources import CONFIG, SINGLE, Source
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.host.gguf.architectures import GgufArchitecture, architecture_of
 from seedlm.host.gguf.architectures._base import uniform
 from seedlm.host.gguf.header import Header, Stored, read_header
 from seedlm.host.gguf.tensors import PLAIN, Change, matrices, open_tensor, type_name
-from seedlm.host.gguf.tokenizer import PREFIX, dumps, special_tokens, tokenizer_config, tokenizer_json
+from seedlm.host.gguf.tokenizer import PREFIX, special_tokens, tokenizer_config, tokenizer_json
 
 __all__ = ["GgufFile", "GgufModel", "open_gguf", "read_gguf"]
 
