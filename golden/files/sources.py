@@ -201,7 +201,7 @@ def foreign_quantisation(source: Source) -> str:
 
 def _refuse_quantised(source: Source) -> None:
     if found := foreign_quantisation(source):
-        raise SeedLMError(f"{found}: expected the original weights as F16, BF16 or F32")
+        raise SeedLMError(f"{found}: expected the original weights as F16, BF16 or F32, or seedlm import first")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def open_quantised(path: Path) -> Quantised:
     for form in FORMS:
         if form.takes(path):
             return form.open(path)
-    known = "; ".join(form.name for form in FORMS)
+    known = "; ".join(f"{form.name} ({form.kinds})" for form in FORMS)
     settings = settings_of(path)
     if settings is None:
         raise SeedLMError(f"{path}: nothing says that it is quantised: expected {known}; seedlm compress takes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,9 @@ class Form:
     Parameters
     ----------
     name : str
-        For people: the program's name for it and what of it is taken.
+        For people.
+    kinds : str
+        What of it is taken, for people.
     takes : callable
         Whether a model, a path that is there, says that it has this form.
     open : callable
@@ -107,8 +109,9 @@ class Form:
     """
 
     name: str
+    kinds: str
     takes: Callable[[Path], bool]
-    open: Callable[[Path], Quantised] = field(repr=False)
+    open: Callable[[Path], Quantised]
 
 
 def refuse_all(path: Path, reasons: Mapping[str, str]) -> None:

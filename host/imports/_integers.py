@@ -1,4 +1,4 @@
-"""Integers less a zero point, times a scale per group of columns: (q - z) * s, as AWQ, GPTQ and others have them.
+"""Integers less a zero point, times a scale per group of columns: (q - z) * s, as several programs have them.
 
 Where a group is larger than a codec's, its scale and zero point are repeated: the weights stay the same.
 """

@@ -12,7 +12,7 @@ from seedlm.golden.files.quantised import KEYS
 from seedlm.golden.files.sources import CONFIG, Source, open_stored
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.host.imports._base import Inexact, Matrix, Quantised, refuse_all
-from seedlm.host.imports._settings import OLDER, Settings
+from seedlm.host.imports._settings import Settings
 from seedlm.host.models import ModelConfig, model_config
 
 __all__ = ["SCALES", "Layer", "Prepared", "open_layers"]
@@ -58,7 +58,7 @@ Prepared = tuple[Callable[[Layer], Matrix], list[str]]
 
 
 def open_layers(path: Path, settings: Settings, form: str, parts: tuple[str, ...],
-                prepare: Callable[[list[Layer]], Prepared]) -> Quantised:  # fmt: skip
+                prepare: Callable[[list[Layer]], Prepared], older: str = "") -> Quantised:  # fmt: skip
     """A model whose quantised layers are several tensors each.
 
     Parameters
@@ -71,6 +71,8 @@ def open_layers(path: Path, settings: Settings, form: str, parts: tuple[str, ...
     prepare : callable
         Called with all layers gives what makes the matrix of one, and remarks. An `Inexact` of that maker is why a
         layer cannot be expressed.
+    older : str
+        A file that says how the model was quantised, if there is one; not copied.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def open_layers(path: Path, settings: Settings, form: str, parts: tuple[str, ...
             reasons[name] = str(error)
     refuse_all(path, reasons)
     remarks += _drop_empty_biases(known, layers, other)
-    return Quantised(form, _plain(source), matrices, other, tuple(remarks))
+    return Quantised(form, _plain(source, older), matrices, other, tuple(remarks))
 
 
 def _collect(source: Source, parts: tuple[str, ...]) -> tuple[dict[str, Layer], dict[str, str], dict]:
@@ -158,9 +160,9 @@ def _without(config: dict) -> dict:
     return {key: value for key, value in config.items() if key not in KEYS}
 
 
-def _plain(source: Source) -> Source:
+def _plain(source: Source, older: str) -> Source:
     """The files as the packed model has them: nothing says that another program has quantised it."""
-    own = [place for place in source.others if place.name in OLDER]
+    own = [place for place in source.others if place.name == older]
     said = [place for place in source.others if place == source.root / CONFIG]
     others = [place for place in source.others if place not in own + said]
     made = {CONFIG: lambda: dumps(_without(read_json(said[0])))} if said else {}

@@ -12,11 +12,7 @@ from seedlm.golden.files.json_files import read_json
 from seedlm.golden.files.quantised import KEYS
 from seedlm.golden.files.sources import CONFIG
 
-__all__ = ["OLDER", "Settings", "settings_of"]
-
-# Files in which older programs said it, and whose they are.
-OLDER = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
-UNSAID = {"compression_config": "compressed-tensors"}  # methods where a key of config.json needs no name for them
+__all__ = ["Settings", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +23,15 @@ class Settings:
     ----------
     path : Path
         The file.
+    key : str
+        The entry of config.json; empty in a file of its own.
     method : str
         Empty if it names none.
     values : mapping
     """
 
     path: Path
+    key: str
     method: str
     values: Mapping[str, Any]
 
@@ -44,7 +43,7 @@ class Settings:
         """The first of these entries that is there and says something."""
         return next((self.values[name] for name in names if self.values.get(name) is not None), default)
 
-    def integer(self, *names: str) -> int:
+    def number(self, *names: str) -> int:
         """An integer under one of these names."""
         value = self.get(*names)
         if type(value) is not int:
@@ -53,7 +52,7 @@ class Settings:
 
     def group(self, *names: str) -> int:
         """Columns that share a scale; -1: a row."""
-        value = self.integer(*names)
+        value = self.number(*names)
         if value < 1 and value != -1:
             self.refuse(f"{names[0]!r} is {value}: expected columns of a group, or -1 for whole rows")
         return value
@@ -63,8 +62,15 @@ class Settings:
         return str(self.get(*names, default=default)).lower()
 
 
-def settings_of(path: Path) -> Settings | None:
-    """What stands beside the weights of a model, a folder or a file; None if nothing says that it is quantised.
+def settings_of(path: Path, older: str = "", method: str = "") -> Settings | None:
+    """What stands beside the weights of a model; None if nothing says that it is quantised.
+
+    Parameters
+    ----------
+    path : Path
+        A folder or a file.
+    older, method : str
+        A file in which older programs said it, and whose it is.
 
     Raises
     ------
@@ -78,8 +84,7 @@ def settings_of(path: Path) -> Settings | None:
         if said := config.get(key):
             if not isinstance(said, dict):
                 raise SeedLMError(f"{place}: {key!r} is not an object: expected how the model was quantised")
-            return Settings(place, str(said.get("quant_method") or UNSAID.get(key, "")).lower(), said)
-    for name, method in OLDER.items():
-        if (folder / name).is_file():
-            return Settings(folder / name, method, read_json(folder / name))
+            return Settings(place, key, str(said.get("quant_method") or "").lower(), said)
+    if older and (folder / older).is_file():
+        return Settings(folder / older, "", method, read_json(folder / older))
     return None

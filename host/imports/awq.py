@@ -13,7 +13,8 @@ from seedlm.host.imports._settings import Settings, settings_of
 
 __all__ = ["FORM"]
 
-NAME = "AWQ (4 bits, gemm)"
+NAME, KINDS = "AWQ", "4 bits, gemm"
+METHOD, OLDER = "awq", "quant_config.json"
 PARTS = ("qweight", "qzeros", "scales")
 WORD = 8  # codes of a word
 # Field i of a word belongs to output (0, 2, 4, 6, 1, 3, 5, 7)[i] of its eight; so output j is in this field:
@@ -21,19 +22,19 @@ FIELD = (0, 4, 1, 5, 2, 6, 3, 7)
 
 
 def _takes(path: Path) -> bool:
-    settings = settings_of(path)
-    return settings is not None and settings.method == "awq"
+    settings = settings_of(path, OLDER, METHOD)
+    return settings is not None and settings.method == METHOD
 
 
 def _open(path: Path) -> Quantised:
-    settings = settings_of(path)
+    settings = settings_of(path, OLDER, METHOD)
     group = _checked(settings)
-    return open_layers(path, settings, NAME, PARTS, lambda layers: (lambda layer: _matrix(layer, group), []))
+    return open_layers(path, settings, NAME, PARTS, lambda layers: (lambda layer: _matrix(layer, group), []), OLDER)
 
 
 def _checked(settings: Settings) -> int:
     """Columns of a group; refuses what is not the form that is known."""
-    bits, version = settings.integer("bits", "w_bit"), settings.word("version", "format", default="gemm")
+    bits, version = settings.number("bits", "w_bit"), settings.word("version", "format", default="gemm")
     if bits != 4:
         settings.refuse(f"AWQ with {bits} bits: expected 4")
     if version != "gemm":
@@ -65,4 +66,4 @@ def _outputs(words: np.ndarray, start: int, stop: int) -> np.ndarray:
     return np.ascontiguousarray(ordered[:, start - first * WORD : stop - first * WORD].T)
 
 
-FORM = Form(NAME, _takes, _open)
+FORM = Form(NAME, KINDS, _takes, _open)

@@ -16,7 +16,8 @@ from seedlm.host.imports._settings import Settings, settings_of
 __all__ = ["FORM"]
 
 FORMAT = "pack-quantized"
-NAME = f"compressed-tensors ({FORMAT}: 4 bits, or 8 bits without zero points)"
+NAME, KINDS = "compressed-tensors", f"{FORMAT}: 4 bits, or 8 bits without zero points"
+METHOD, OLDER_KEY = "compressed-tensors", "compression_config"  # which needs no name of a method
 PARTS = ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx")
 MIXED = "mixed-precision"  # the format stands in each group of the configuration
 # Parts of the configuration that change what a model computes, and what they are.
@@ -47,7 +48,9 @@ class Scheme:
 
 def _takes(path: Path) -> bool:
     settings = settings_of(path)
-    return settings is not None and settings.method == "compressed-tensors"
+    if settings is None:
+        return False
+    return settings.method == METHOD or (settings.key == OLDER_KEY and not settings.method)
 
 
 def _open(path: Path) -> Quantised:
@@ -130,4 +133,4 @@ def _told(scheme: Scheme) -> str:
     return f"{scheme.bits} bits, a scale for {group}{'' if scheme.symmetric else ', zero points'}"
 
 
-FORM = Form(NAME, _takes, _open)
+FORM = Form(NAME, KINDS, _takes, _open)

@@ -57,12 +57,12 @@ TYPES = {
     "Q8_0": Type("q8_0", HALF, _half, np.ascontiguousarray),
     "MXFP4": Type("mxfp4", 1, lambda data: data[..., 0], _nibbles),
 }
-NAME = f"GGUF ({', '.join(TYPES)})"
+NAME, KINDS = "GGUF", ", ".join(TYPES)
 
 
 def _takes(path: Path) -> bool:
     form = format_of(path)
-    return form is not None and form.name == "GGUF"
+    return form is not None and form.name == NAME
 
 
 def _open(path: Path) -> Quantised:
@@ -77,14 +77,14 @@ def _open(path: Path) -> Quantised:
         if kind in PLAIN:
             other[name] = tensors[name]
         elif kind not in TYPES:
-            reasons[f"{stored.name} ({kind})"] = f"no codec expresses these types: expected {', '.join(TYPES)}"
+            reasons[f"{stored.name} ({kind})"] = f"no codec expresses these types: expected {KINDS}"
         elif len(tensors[name].shape) != 2 or change.row:
             reasons[f"{stored.name} ({kind})"] = "not a matrix: expected it without quantisation"
         else:
             matrices[name] = _matrix(model.header, stored, change, TYPES[kind])
     refuse_all(path, reasons)
     if not matrices:
-        model.header.refuse(f"no tensor is quantised: expected {', '.join(TYPES)}; seedlm compress takes models that"
+        model.header.refuse(f"no tensor is quantised: expected {KINDS}; seedlm compress takes models that"
                             " are not")  # fmt: skip
     return Quantised(NAME, model.source, {shard: matrices}, {shard: other})
 
@@ -104,4 +104,4 @@ def _matrix(header: Header, stored: Stored, change: Change, kind: Type) -> Matri
     return Matrix(where, codec(kind.codec), (rows, cols), "F32", parts, transposed=change.transposed)
 
 
-FORM = Form(NAME, _takes, _open)
+FORM = Form(NAME, KINDS, _takes, _open)

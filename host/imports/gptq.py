@@ -13,7 +13,8 @@ from seedlm.host.imports._settings import Settings, settings_of
 
 __all__ = ["FORM"]
 
-NAME = "GPTQ (4 bits, or 8 bits without zero points)"
+NAME, KINDS = "GPTQ", "4 bits, or 8 bits without zero points"
+METHOD, OLDER = "gptq", "quantize_config.json"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 V1, V2 = "gptq", "gptq_v2"
 ADDED = {V1: 1, V2: 0}  # to a stored zero point
@@ -21,12 +22,12 @@ EXCLUDED = "-"  # begins an entry of `dynamic` that leaves layers as they were
 
 
 def _takes(path: Path) -> bool:
-    settings = settings_of(path)
-    return settings is not None and settings.method == "gptq"
+    settings = settings_of(path, OLDER, METHOD)
+    return settings is not None and settings.method == METHOD
 
 
 def _open(path: Path) -> Quantised:
-    settings = settings_of(path)
+    settings = settings_of(path, OLDER, METHOD)
     bits, group, said = _checked(settings)
 
     def prepare(layers: list[Layer]) -> Prepared:
@@ -39,12 +40,12 @@ def _open(path: Path) -> Quantised:
                            " that this version leaves out: some programs take them for 0")  # fmt: skip
         return lambda layer: _matrix(layer, bits, group, added), remarks
 
-    return open_layers(path, settings, NAME, PARTS, prepare)
+    return open_layers(path, settings, NAME, PARTS, prepare, OLDER)
 
 
 def _checked(settings: Settings) -> tuple[int, int, str]:
     """Bits, columns of a group, and the version that the file names; refuses what is not known."""
-    bits, said = settings.integer("bits"), settings.word("checkpoint_format", "format", default=V1)
+    bits, said = settings.number("bits"), settings.word("checkpoint_format", "format", default=V1)
     if bits not in (4, 8):
         settings.refuse(f"GPTQ with {bits} bits: expected 4 or 8")
     if said not in ADDED:
@@ -106,4 +107,4 @@ def _matrix(layer: Layer, bits: int, group: int, added: int) -> Matrix:
     )  # fmt: skip
 
 
-FORM = Form(NAME, _takes, _open)
+FORM = Form(NAME, KINDS, _takes, _open)

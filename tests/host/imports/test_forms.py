@@ -199,7 +199,8 @@ def test_models(tmp_path, name):
     pack, said, options = MODELS[name]
     path, expected = write_model(tmp_path / "m", np.random.default_rng(26), pack, said, 32, **options)
     (path / "tokenizer.json").write_text("{}")
-    (path / "quantize_config.json").write_text(json.dumps(said))
+    if own := {"awq": "quant_config.json", "gptq": "quantize_config.json"}.get(said["quant_method"]):
+        (path / own).write_text("{}")  # config.json comes before it
     source, _ = imported(path)
     assert len(check(source, expected)) == 7
     stored = TensorFile(path / "model.safetensors")
@@ -374,6 +375,24 @@ def test_damaged_files(tmp_path):
     shutil.rmtree(path)
     with pytest.raises(SeedLMError, match="no such file or directory"):
         open_quantised(path)
+
+
+def test_interrupted(tmp_path):
+    """In the middle of the second matrix: nothing is left."""
+    path, _ = write_model(tmp_path / "m", np.random.default_rng(34), awq, AWQ, 32)
+    done = []
+
+    def advance(weights: int) -> None:
+        done.append(weights)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    for output in (tmp_path / "out", tmp_path / "m" / "inside"):
+        done.clear()
+        with pytest.raises(KeyboardInterrupt):
+            write_quantised(open_quantised(path), output, advance)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_names_of_forms():
