@@ -134,6 +134,20 @@ def test_symmetric(tmp_path):
     assert one(tmp_path, compressed(q, None, s, 32), packed(symmetric=True), expected)[0] == "int4g32"
 
 
+def test_several_schemes(tmp_path):
+    """Layers of 4 and of 8 bits in one model: each is what its tensors' sizes say."""
+    rng = np.random.default_rng(35)
+    four, eight = random_numbers(rng, 8, 64, 32), random_numbers(rng, 8, 64, 64, bits=8, zeros=(128, 128))
+    said = packed() | {"format": "mixed-precision"}
+    schemes = [some["config_groups"]["group_0"] for some in (packed(), packed(8, None, True))]
+    own = {"format": "pack-quantized"}
+    said["config_groups"] = {f"group_{i}": scheme | own for i, scheme in enumerate(schemes)}
+    layers = {"a": compressed(*four, 32), "b": compressed(eight[0], None, eight[2], 64, bits=8)}
+    source, _ = imported(write_layers(tmp_path / "m", layers, said))
+    expected = {"a.weight": weights(*four, 32), "b.weight": weights(*eight, 64)}
+    assert check(source, expected) == {"a.weight": "int4g32", "b.weight": "q8_0"}
+
+
 def test_scales_of_other_types(tmp_path):
     """BF16 and F32 that are binary16 too; the weights count as what the scales are."""
     q, z, _ = random_numbers(np.random.default_rng(22), 8, 64, 32)
