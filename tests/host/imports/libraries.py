@@ -2,12 +2,14 @@
 
 Without ``--write`` they are compared with those that are stored, which `tests/host/imports/test_libraries.py` imports.
 Needs torch, transformers and accelerate, and, installed with ``pip install --no-deps``, compressed-tensors 0.20.0,
-autoawq 0.2.9 and auto-gptq 0.7.1. Of the last two only the modules that pack are loaded: the rest of them wants a
-transformers of their time.
+autoawq 0.2.9, auto-gptq 0.7.1 and gptqmodel 2.1.0 with logbar (these with ``--no-build-isolation``, the last with
+``BUILD_CUDA_EXT=0``). But for the first only the modules that pack are loaded: the rest of them wants more packages,
+and a transformers of their time.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -36,11 +38,14 @@ def bare(*names: str) -> None:
 
 
 bare("awq", "awq.modules", "awq.modules.linear", "awq.utils", "auto_gptq", "auto_gptq.nn_modules",
-     "auto_gptq.nn_modules.qlinear")  # fmt: skip
+     "auto_gptq.nn_modules.qlinear", "gptqmodel", "gptqmodel.adapter", "gptqmodel.models", "gptqmodel.nn_modules",
+     "gptqmodel.utils")  # fmt: skip
+sys.modules["gptqmodel.utils"].BACKEND = importlib.import_module("gptqmodel.utils.backend").BACKEND
 
 from auto_gptq.nn_modules.qlinear.qlinear_cuda_old import QuantLinear  # noqa: E402
 from awq.modules.linear.gemm import WQLinear_GEMM  # noqa: E402
 from awq.utils.packing_utils import dequantize_gemm  # noqa: E402
+from gptqmodel.nn_modules.qlinear.torch import TorchQuantLinear  # noqa: E402
 
 
 def linear(values: np.ndarray) -> torch.nn.Linear:
@@ -79,6 +84,20 @@ def gptq(sym: bool, bits: int = 4) -> tuple[dict, dict, np.ndarray]:
     return said, parts, expected.detach().numpy()
 
 
+def gptq_v2() -> tuple[dict, dict, np.ndarray]:
+    q, z, s = numbers(54)
+    made = TorchQuantLinear(bits=4, group_size=GROUP, sym=False, desc_act=False, in_features=COLS, out_features=ROWS)
+    scales, zeros = (torch.from_numpy(array.astype(np.float64)) for array in (s, z))
+    made.pack(linear(weights(q, z, s, GROUP)), scales, zeros)
+    parts = {name: getattr(made, name) for name in ("qweight", "qzeros", "g_idx", "scales")}
+    made.optimized = True  # compiles nothing
+    made.post_init()
+    made.scales = made.scales.double()
+    said = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "sym": False, "desc_act": False,
+            "checkpoint_format": "gptq_v2"}  # fmt: skip
+    return said, parts, made.dequantize_weight().T.numpy()
+
+
 def compressed(bits: int, symmetric: bool, strategy: str) -> tuple[dict, dict, np.ndarray]:
     cols = 43 if strategy == "channel" else COLS  # no whole words
     group = GROUP if strategy == "group" else None
@@ -103,6 +122,7 @@ CASES = {
     "awq": awq,
     "gptq": lambda: gptq(False),
     "gptq-symmetric": lambda: gptq(True),
+    "gptq-v2": gptq_v2,
     "gptq-8": lambda: gptq(True, 8),
     "compressed": lambda: compressed(4, False, "group"),
     "compressed-symmetric": lambda: compressed(4, True, "group"),
