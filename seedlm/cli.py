@@ -24,6 +24,7 @@ from seedlm import (
     evaluate,
     generate,
     image,
+    import_,
     info,
     project,
     reference,
@@ -40,6 +41,7 @@ __all__ = ["guarded", "main", "parser"]
 
 _VERBS = (
     compress,
+    import_,
     calibrate,
     info,
     decompress,

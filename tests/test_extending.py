@@ -17,7 +17,7 @@ SOURCES = ("golden", "encoder", "hdl", "sim", "build", "host", "seedlm")
 REGISTRIES = {
     "golden.codecs": "FAMILY", "encoder.families": "ENCODER", "hdl.decoders": "DECODER", "sim.memories": "MEMORY",
     "build.boards": "BOARD", "host.models": "ARCHITECTURE",
-    "host.gguf.architectures": "GGUF", "host.formats": "FORMAT",
+    "host.gguf.architectures": "GGUF", "host.formats": "FORMAT", "host.imports": "FORM",
 }  # fmt: skip
 
 
@@ -81,3 +81,12 @@ def test_numbers_of_families_differ():
     assert len(set(numbers)) == len(numbers)
     assert all(0 <= n < 16 for n in numbers)
     assert all(CODECS[name].name == name for name in CODECS)
+
+
+def test_a_form_of_quantised_model_is_one_file_and_nothing_else_names_it():
+    """But for what is told to people: the help, and which tensors show that a model is quantised."""
+    files = {f for f in named(section("Add a form of quantised model")) if "/_" not in f and f.startswith("host/")}
+    assert "host/imports/awq.py" in files  # the worked example
+    naming = [p.relative_to(TOP).as_posix() for p in sources() if re.search(r"AWQ|awq", p.read_text())]
+    told = {"golden/files/quantised.py", "seedlm/import_.py"}
+    assert sorted(set(naming) - told) == ["host/imports/awq.py"]

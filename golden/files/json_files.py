@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["parse_json", "read_json"]
+__all__ = ["dumps", "parse_json", "read_json"]
 
 
 def read_json(path: str | os.PathLike) -> dict:
@@ -35,3 +36,8 @@ def parse_json(content: bytes, where: str) -> dict:
     if not isinstance(value, dict):
         raise SeedLMError(f"{where}: expected a JSON object")
     return value
+
+
+def dumps(value: dict[str, Any]) -> bytes:
+    """An object as files have it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -11,10 +11,10 @@ from typing import Any
 
 from seedlm.golden.files.tensors import RawTensor
 
-__all__ = ["quantised_config", "quantised_tensor"]
+__all__ = ["KEYS", "quantised_config", "quantised_tensor"]
 
 # Keys of config.json under which programs say how they quantised a model.
-_KEYS = ("quantization_config", "compression_config")
+KEYS = ("quantization_config", "compression_config")
 # The last part of a tensor's name, and the methods whose files have such tensors; the surest first.
 _PARTS = {
     "g_idx": "GPTQ",
@@ -43,7 +43,7 @@ _INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 
 def quantised_config(config: Mapping[str, Any]) -> str:
     """The method by which a config.json says that its model is quantised, and where it says so; else empty."""
-    for key in _KEYS:
+    for key in KEYS:
         if said := config.get(key):
             method = said.get("quant_method") if isinstance(said, Mapping) else None
             return f"{method or 'an unnamed method'} ({key!r})"

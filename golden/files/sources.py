@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import atomic_path, require_new, require_writable
-from seedlm.golden.files.json_files import parse_json, read_json
+from seedlm.golden.files.json_files import dumps, parse_json, read_json
 from seedlm.golden.files.packed import FORMAT, PackedFile, PackedTensor, TensorInfo, foreign_seeds
 from seedlm.golden.files.quantised import quantised_config, quantised_tensor
 from seedlm.golden.files.tensors import RawTensor, TensorFile
@@ -28,6 +28,7 @@ __all__ = [
     "open_model",
     "open_packed_source",
     "open_source",
+    "open_stored",
     "require_output",
     "write_index",
 ]
@@ -160,8 +161,16 @@ def open_source(path: Path) -> Source:
     Raises
     ------
     SeedLMError
-        Nothing of that kind, an index that contradicts its shards, a file that is packed already.
+        Nothing of that kind, an index that contradicts its shards, a file that is packed already, weights that another
+        program has quantised.
     """
+    source = open_stored(path)
+    _refuse_quantised(source)
+    return source
+
+
+def open_stored(path: Path) -> Source:
+    """Open a model as its files hold it, quantised or not; else as `open_source`."""
     source = _open(path)
     seen: dict[str, str] = {}
     for shard, name, _ in source.tensors():
@@ -174,7 +183,6 @@ def open_source(path: Path) -> Source:
         foreign = foreign_seeds(file)
         if foreign:
             raise SeedLMError(f"{file.path}: {foreign}")
-    _refuse_quantised(source)
     return source
 
 
@@ -193,7 +201,7 @@ def foreign_quantisation(source: Source) -> str:
 
 def _refuse_quantised(source: Source) -> None:
     if found := foreign_quantisation(source):
-        raise SeedLMError(f"{found}: expected the original weights as F16, BF16 or F32")
+        raise SeedLMError(f"{found}: expected the original weights as F16, BF16 or F32, or seedlm import first")
 
 
 @dataclass(frozen=True)
@@ -293,7 +301,7 @@ def write_index(output: Path, source: Source) -> None:
         kept = said if isinstance(said, dict) else {}
         index = {"metadata": kept | {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
         with atomic_path(output / source.index) as temporary:
-            temporary.write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_bytes(dumps(index))
 
 
 def _open(path: Path) -> Source:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seedlm.golden.files.json_files import dumps
 from seedlm.golden.files.sources import CONFIG, SINGLE, Source
 from seedlm.golden.files.tensors import RawTensor
 from seedlm.host.gguf.architectures import GgufArchitecture, architecture_of
 from seedlm.host.gguf.architectures._base import uniform
-from seedlm.host.gguf.header import Header, read_header
+from seedlm.host.gguf.header import Header, Stored, read_header
 from seedlm.host.gguf.tensors import PLAIN, Change, matrices, open_tensor, type_name
-from seedlm.host.gguf.tokenizer import PREFIX, dumps, special_tokens, tokenizer_config, tokenizer_json
+from seedlm.host.gguf.tokenizer import PREFIX, special_tokens, tokenizer_config, tokenizer_json
 
-__all__ = ["GgufFile", "open_gguf"]
+__all__ = ["GgufFile", "GgufModel", "open_gguf", "read_gguf"]
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p"}
@@ -38,7 +39,30 @@ class GgufFile:
     metadata: dict[str, str]
 
 
+@dataclass(frozen=True)
+class GgufModel:
+    """What a GGUF file holds.
+
+    Parameters
+    ----------
+    source : Source
+        The file as what Hugging Face's files would hold.
+    header : Header
+    places : dict
+        Where each tensor of the source is, and what was done to it when the file was made.
+    """
+
+    source: Source
+    header: Header
+    places: dict[str, tuple[Stored, Change]]
+
+
 def open_gguf(path: Path) -> Source:
+    """Open a GGUF file, see `read_gguf`."""
+    return read_gguf(path).source
+
+
+def read_gguf(path: Path) -> GgufModel:
     """Open a GGUF file.
 
     Raises
@@ -53,7 +77,8 @@ def open_gguf(path: Path) -> Source:
         header.refuse(f"one of {header.metadata['split.count']} parts of a model: expected a whole one: join them with"
                       " llama-gguf-split --merge")  # fmt: skip
     config = _config(header, kind)
-    tensors = _tensors(header, kind, config)
+    places = _places(header, kind, config)
+    tensors = {name: open_tensor(header, tensor, change) for name, (tensor, change) in places.items()}
     made = {
         CONFIG: lambda: dumps(config),
         "tokenizer.json": lambda: dumps(tokenizer_json(header)),
@@ -64,7 +89,8 @@ def open_gguf(path: Path) -> Source:
         del made["tokenizer.json"], made["tokenizer_config.json"]
     types = Counter(type_name(header, tensor) for tensor in header.tensors)
     quantised = {kind: count for kind, count in types.most_common() if kind not in PLAIN}
-    return Source(path, {SINGLE: GgufFile(path, tensors, {})}, folder=True, made=made, quantised=quantised)
+    source = Source(path, {SINGLE: GgufFile(path, tensors, {})}, folder=True, made=made, quantised=quantised)
+    return GgufModel(source, header, places)
 
 
 def _config(header: Header, kind: GgufArchitecture) -> dict[str, Any]:
@@ -102,9 +128,9 @@ def _check(header: Header, kind: GgufArchitecture, config: dict[str, Any]) -> No
         config.setdefault("rope_theta", 10000.0)
 
 
-def _tensors(header: Header, kind: GgufArchitecture, config: dict[str, Any]) -> dict[str, RawTensor]:
+def _places(header: Header, kind: GgufArchitecture, config: dict[str, Any]) -> dict[str, tuple[Stored, Change]]:
     """The tensors by Hugging Face's names, in the order of the file."""
-    out: dict[str, RawTensor] = {}
+    out: dict[str, tuple[Stored, Change]] = {}
     unknown = []
     for tensor in header.tensors:
         if tensor.name in kind.said:
@@ -114,11 +140,11 @@ def _tensors(header: Header, kind: GgufArchitecture, config: dict[str, Any]) -> 
         pattern, number = (f"{layer[1]}{{}}{layer[3]}", layer[2]) if layer else (base, "")
         if pattern in kind.stacks and len(tensor.shape) == 3:
             for expert, matrix in enumerate(matrices(header, tensor)):
-                out[f"{kind.stacks[pattern].format(number, expert)}.{part}"] = open_tensor(header, matrix)
+                out[f"{kind.stacks[pattern].format(number, expert)}.{part}"] = matrix, Change()
         elif pattern in kind.tensors:
             make = kind.changes.get(f"{pattern}.{part}") or kind.changes.get(pattern)
             change = make(config) if make else Change()
-            out[f"{kind.tensors[pattern].format(number)}.{part}"] = open_tensor(header, tensor, change)
+            out[f"{kind.tensors[pattern].format(number)}.{part}"] = tensor, change
         else:
             unknown.append(tensor.name)
     if unknown:

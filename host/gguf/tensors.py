@@ -13,7 +13,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.tensors import LazyTensor, RawTensor
 from seedlm.host.gguf.header import Header, Stored
 
-__all__ = ["PLAIN", "Change", "library", "matrices", "open_tensor", "type_name"]
+__all__ = ["PLAIN", "Change", "library", "matrices", "open_tensor", "order_of", "stored_rows", "type_name"]
 
 # Types whose bytes are those of a safetensors file, and the names there.
 PLAIN = {
@@ -91,17 +91,16 @@ def matrices(header: Header, tensor: Stored) -> list[Stored]:
     return [replace(tensor, shape=tensor.shape[1:], offset=tensor.offset + i * length) for i in range(tensor.shape[0])]
 
 
-def open_tensor(header: Header, tensor: Stored, change: Change = Change()) -> RawTensor:
-    """A tensor as it was before the file was made but for the quantisation: F32 if it is quantised, else as it is.
+def stored_rows(header: Header, tensor: Stored) -> np.ndarray:
+    """The bytes of a tensor, uint8 [rows, bytes of a row]; a memory map. A vector is one row.
 
     Raises
     ------
     SeedLMError
         Data beyond the end of the file, a type that cannot be read, rows that are not whole blocks.
     """
-    gguf = library(header.path)
     name = type_name(header, tensor)
-    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
+    block, size = _block(header, name)
     if not all(tensor.shape) or tensor.shape[-1] % block:
         header.refuse(f"tensor {tensor.name!r} of type {name} has shape {list(tensor.shape)}:"
                       f" expected rows of a multiple of {block}")  # fmt: skip
@@ -109,18 +108,36 @@ def open_tensor(header: Header, tensor: Stored, change: Change = Change()) -> Ra
     if tensor.offset + length > len(header.data):
         header.refuse(f"not a complete GGUF file: tensor {tensor.name!r} ends {tensor.offset + length} bytes after the"
                       f" beginning of the data, the file {len(header.data)}")  # fmt: skip
-    data = header.data[tensor.offset : tensor.offset + length]
+    return header.data[tensor.offset : tensor.offset + length].reshape(-1, tensor.shape[-1] // block * size)
+
+
+def _block(header: Header, name: str) -> tuple[int, int]:
+    """Values and bytes of a type's blocks."""
+    gguf = library(header.path)
+    return gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
+
+
+def open_tensor(header: Header, tensor: Stored, change: Change = Change()) -> RawTensor:
+    """A tensor as it was before the file was made but for the quantisation: F32 if it is quantised, else as it is.
+
+    Raises
+    ------
+    SeedLMError
+        What `stored_rows` refuses, a shape that does not fit the change.
+    """
+    data = stored_rows(header, tensor)
+    name = type_name(header, tensor)
     shape = tensor.shape[::-1] if change.transposed else tensor.shape
-    order = _order(header, tensor, shape[0], change)
+    order = order_of(header, tensor, shape[0], change)
     if change.row and len(tensor.shape) == 1:
         return open_tensor(header, replace(tensor, shape=(1, *tensor.shape)))
     if len(tensor.shape) == 1:
-        return _vector(data, shape[0], name, change, order)
+        return _vector(data.reshape(-1), shape[0], name, change, order)
     if len(tensor.shape) > 2 or change.added:
         header.refuse(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, which this architecture does not have")
     if name in PLAIN and order is None and not change.transposed:
-        return RawTensor(PLAIN[name], tensor.shape, data)
-    stored = _Matrix(data.reshape(tensor.shape[0], -1), name, block, size)
+        return RawTensor(PLAIN[name], tensor.shape, data.reshape(-1))
+    stored = _Matrix(data, name, *_block(header, name))
 
     def read(start: int, stop: int) -> np.ndarray:
         chosen = slice(start, stop) if order is None else order[start:stop]
@@ -131,7 +148,7 @@ def open_tensor(header: Header, tensor: Stored, change: Change = Change()) -> Ra
     return LazyTensor(stored.dtype, shape, read, upright)
 
 
-def _order(header: Header, tensor: Stored, rows: int, change: Change) -> np.ndarray | None:
+def order_of(header: Header, tensor: Stored, rows: int, change: Change) -> np.ndarray | None:
     """Where the rows of the original are; None: where they were."""
     if change.rows is None:
         return None

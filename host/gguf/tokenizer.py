@@ -6,7 +6,6 @@ Nothing here needs the library that reads a tokenizer.json.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -223,8 +222,3 @@ def _list(header: Header, name: str, kind: type, length: int | None = None) -> l
     if length is not None and len(values) != length:
         header.refuse(f"{PREFIX}{name} has {len(values)} entries: expected {length}, as many as there are tokens")
     return values
-
-
-def dumps(value: dict[str, Any]) -> bytes:
-    """JSON as files have it."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -59,7 +59,8 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
         what = f"unsupported architecture {found}" if found else "no architecture"
         raise SeedLMError(f"{where}: {what}: expected one of {', '.join(ARCHITECTURES)}")
     if found := quantised_config(config):
-        raise SeedLMError(f"{where}: quantised already by {found}: expected the original weights as F16, BF16 or F32")
+        raise SeedLMError(f"{where}: quantised already by {found}: expected the original weights as F16, BF16 or F32,"
+                          " or seedlm import first")  # fmt: skip
     return architecture
 
 

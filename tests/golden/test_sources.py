@@ -85,7 +85,7 @@ def test_quantised_tensors(tmp_path, kind, opener):
     assert found.startswith(f"{path}: quantised already by "), found
     assert kind.split(",")[0] in found
     assert f"(tensor '{LAYER}.{shown}')" in found
-    assert found.endswith(": expected the original weights as F16, BF16 or F32")
+    assert found.endswith(": expected the original weights as F16, BF16 or F32, or seedlm import first")
 
 
 @pytest.mark.parametrize("opener", [open_source, open_packed_source])
