@@ -69,7 +69,7 @@ What it prints:
   KL           divergence from the original's predictions, bits per token
   same         share of the tokens where the most likely token is the original's
 """
-MARKERS = {"optimal": "o", "paper": "s"}
+MARKERS = {"optimal": "D", "paper": "s", "block floating point": "^", "not rotated": "x"}
 _KEY = ("name", "encoder", "rotated", "calibration")  # no two rows have all alike
 
 
@@ -327,7 +327,7 @@ def _told(report: dict) -> str:
 
 def _line(row: dict, fed: bool, several: bool) -> list[str]:
     seconds = row["encode_seconds"]
-    turned = ", not rotated" if row["rotated"] is False and _turns(row["name"]) else ""
+    turned = ", not rotated" if _unturned(row) else ""
     line = [
         row["name"] + turned, row["encoder"] or "", *[row["calibration"] or ""] * fed, f"{row['bits_per_weight']:.3f}",
         f"{row['rel_error']:.4f}", "" if seconds is None else f"{seconds:.0f} s",
@@ -338,9 +338,9 @@ def _line(row: dict, fed: bool, several: bool) -> list[str]:
     return line
 
 
-def _turns(name: str) -> bool:
-    """Whether a codec rotates if nothing else is said."""
-    return name in CODECS and CODECS[name].rotates
+def _unturned(row: dict) -> bool:
+    """Whether a codec that rotates if nothing else is said does not here."""
+    return row["rotated"] is False and row["name"] in CODECS and CODECS[row["name"]].rotates
 
 
 def _figure():
@@ -353,38 +353,48 @@ def _figure():
 
 
 def _draw(report: dict, path: Path) -> None:
-    """Bits per weight against bits per byte and against the divergence."""
+    """Bits per weight against the divergence on every text; of a single one, against its bits per byte, too."""
     from seedlm.golden.files.atomic import atomic_path
 
-    figure = _figure()(figsize=(10, 4.5), layout="constrained")
-    wanted = (("bits_per_byte", "bits per byte of held-out text"), ("kl_bits_per_token", "KL divergence, bits/token"))
+    names = [Path(text["text"]).name for text in report["texts"]]
+    wanted = [(i, "kl_bits_per_token", f"KL divergence, bits/token, {name}") for i, name in enumerate(names)]
+    if len(wanted) == 1:
+        wanted.insert(0, (0, "bits_per_byte", f"bits per byte, {names[0]}"))
+    figure = _figure()(figsize=(5 * len(wanted), 5), layout="constrained")
     small = [row for row in report["rows"] if row["bits_per_weight"] <= 8]
-    middle = sum(row["bits_per_weight"] for row in small) / len(small)
-    for axes, (key, label) in zip(figure.subplots(1, 2), wanted, strict=True):
-        named = set()
-        for row in small:
-            at, encoder = (row["bits_per_weight"], row[key]), row["encoder"]
-            color = "tab:green" if row["calibration"] else "tab:blue" if encoder else "tab:red"
-            filled = "none" if encoder == "paper" else color
-            kind = f"encoder {encoder}" if encoder else None
-            axes.plot(*at, MARKERS.get(encoder, "^"), color=color, markerfacecolor=filled, label=kind)
-            if row["name"] not in named:  # both encoders' points are near each other: one name
-                named.add(row["name"])
-                left = at[0] > middle
-                axes.annotate(row["name"], at, xytext=(-8 if left else 8, 0), textcoords="offset points", fontsize=8,
-                              ha="right" if left else "left", va="center")  # fmt: skip
+    for axes, (i, key, label) in zip(figure.subplots(1, len(wanted)), wanted, strict=True):
+        _points(axes, small, i, key)
         if key == "bits_per_byte":
             original, half = report["rows"][:2]
             axes.axhline(original[key], linewidth=0.8, linestyle=":", color="black")
             text = f"original {original[key]:.4f}, {half['name']} {half[key]:.4f}"
             axes.annotate(text, (0.01, original[key]), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
         axes.set(xlabel="bits per weight", ylabel=label, yscale="log" if key != "bits_per_byte" else "linear")
-        axes.margins(0.2)
+        axes.margins(0.12)
         axes.grid(alpha=0.3)
-        handles, labels = axes.get_legend_handles_labels()
-        unique = dict(zip(labels, handles, strict=True))
-        if unique:
-            axes.legend(unique.values(), unique.keys(), fontsize=8)
-    figure.suptitle(f"{Path(report['model']).name}: {report['bytes']:,} bytes of held-out text")
+    axes.legend(fontsize=8)
+    figure.suptitle(Path(report["model"]).name)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:])
+
+
+def _points(axes: Any, rows: list[dict], text: int, key: str) -> None:
+    """A point for each row, by its kind and its calibration; a name for those that are data-free."""
+    fed = list(dict.fromkeys(row["calibration"] for row in rows if row["calibration"]))
+    colors = dict(zip([None, *fed], ["tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown"], strict=False))
+    middle = sum(row["bits_per_weight"] for row in rows) / len(rows)
+    named = set()
+    for row in rows:
+        at, block = (row["bits_per_weight"], row["texts"][text][key]), row["name"].startswith("block float")
+        color = colors.get(row["calibration"], "tab:gray")
+        kind = "block floating point" if block else "not rotated" if _unturned(row) else row["encoder"] or "codec"
+        label = f"{kind}, {row['calibration'] or 'data-free'}"
+        if label in named:
+            label = None
+        named.add(label)
+        axes.plot(*at, MARKERS.get(kind, "o"), color=color, markerfacecolor="none", label=label)
+        if row["name"] not in named and not row["calibration"]:  # the others are near
+            named.add(row["name"])
+            left = at[0] > middle
+            axes.annotate(row["name"], at, xytext=(-8 if left else 8, 0), textcoords="offset points", fontsize=7,
+                          ha="right" if left else "left", va="center")  # fmt: skip
