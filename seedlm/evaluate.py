@@ -372,7 +372,7 @@ def _draw(report: dict, path: Path) -> None:
         axes.set(xlabel="bits per weight", ylabel=label, yscale="log" if key != "bits_per_byte" else "linear")
         axes.margins(0.12)
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=6.5, loc="lower left")
     figure.suptitle(Path(report["model"]).name)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:])
@@ -382,7 +382,6 @@ def _points(axes: Any, rows: list[dict], text: int, key: str) -> None:
     """A point for each row, by its kind and its calibration; a name for those that are data-free."""
     fed = list(dict.fromkeys(row["calibration"] for row in rows if row["calibration"]))
     colors = dict(zip([None, *fed], ["tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown"], strict=False))
-    middle = sum(row["bits_per_weight"] for row in rows) / len(rows)
     named = set()
     for row in rows:
         at, block = (row["bits_per_weight"], row["texts"][text][key]), row["name"].startswith("block float")
@@ -395,6 +394,4 @@ def _points(axes: Any, rows: list[dict], text: int, key: str) -> None:
         axes.plot(*at, MARKERS.get(kind, "o"), color=color, markerfacecolor="none", label=label)
         if row["name"] not in named and not row["calibration"]:  # the others are near
             named.add(row["name"])
-            left = at[0] > middle
-            axes.annotate(row["name"], at, xytext=(-8 if left else 8, 0), textcoords="offset points", fontsize=7,
-                          ha="right" if left else "left", va="center")  # fmt: skip
+            axes.annotate(row["name"], at, xytext=(6, 3), textcoords="offset points", fontsize=7)
