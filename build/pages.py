@@ -87,19 +87,36 @@ def _targets() -> list[str]:
     return table(["<what", "at least", "measured"], rows)
 
 
-def _quality() -> list[str]:
-    headings = ["<weights", "<encoder", "bits per weight", "relative error", "bits per byte", "perplexity",
-                "KL divergence", "same"]  # fmt: skip
-    names = {"original": "original, FP32 arithmetic", "block float 4": "block floating point"}
-    rows = [
-        [
-            names.get(row["name"], f"`{row['name']}`"), row["encoder"] or "",
-            f"{row['bits_per_weight']:.3f}", f"{row['rel_error']:.4f}", f"{row['bits_per_byte']:.4f}",
-            f"{row['perplexity']:.4f}", f"{row['kl_bits_per_token']:.5f}", f"{100 * row['agreement']:.1f}%",
-        ]
-        for row in _data("quality/quality.json")["rows"]
-    ]  # fmt: skip
-    return table(headings, rows)
+def _quality(model: str, *, calibrated: bool) -> list[str]:
+    """What a model loses: the rows of one kind, most bits first, with all texts and the share of the paper's KL.
+
+    The share is that of the last text, which is of another kind than any calibration.
+    """
+    report = _data(f"quality/{model}.json")
+    rows = [row for row in report["rows"] if (row["calibration"] is not None) == calibrated]
+    rows.sort(key=lambda row: (-row["bits_per_weight"], row["name"]))
+    paper = [row for row in report["rows"] if (row["name"], row["encoder"]) == ("seedlm4", "paper")]
+    kinds = [Path(text["text"]).stem for text in report["texts"]]
+    headings = ["<weights", "<encoder", *["<calibration"] * calibrated, "bits per weight", "relative error"]
+    headings += [f"{kind}: {figure}" for kind in kinds for figure in ("perplexity", "KL", "same")]
+    return table([*headings, f"share of the paper's KL, {kinds[-1]}", "encoding, s"],
+                 [_quality_line(row, paper[0], calibrated) for row in rows])  # fmt: skip
+
+
+def _quality_line(row: dict, paper: dict, calibrated: bool) -> list[str]:
+    original, name = row["name"] == "original", f"`{row['name']}`"
+    if row["name"].startswith("block float "):
+        name = f"block floating point, {row['name'].split()[-1]} bits"
+    if row["rotated"] is False and row["name"] in CODECS and CODECS[row["name"]].rotates:
+        name += ", not rotated"
+    line = ["original, FP32 arithmetic" if original else name, row["encoder"] or ""]
+    line += [row["calibration"]] if calibrated else []
+    line += ["" if original else f"{row['bits_per_weight']:.3f}", f"{row['rel_error']:.4f}"]
+    for text in row["texts"]:
+        line += [f"{text['perplexity']:.3f}", f"{text['kl_bits_per_token']:.5f}", f"{100 * text['agreement']:.1f} %"]
+    share = row["texts"][-1]["kl_bits_per_token"] / paper["texts"][-1]["kl_bits_per_token"]
+    seconds = row["encode_seconds"]
+    return [*line, f"{share:.3f}", "" if seconds is None else f"{seconds:.0f}"]
 
 
 def _codecs() -> list[str]:
@@ -124,7 +141,11 @@ BLOCKS: dict[str, dict[str, Callable[[], list[str]]]] = {
         "trellis codecs on ideal": lambda: _trellis_speedups("ideal"),
     },
     "docs/formats.md": {"codecs": _codecs},
-    "docs/quality.md": {"quality": _quality},
+    "docs/quality.md": {
+        f"{model}, {kind}": functools.partial(_quality, model, calibrated=kind == "calibrated")
+        for model in ("smollm2-135m", "tiny-python")
+        for kind in ("data-free", "calibrated")
+    },
 }
 
 

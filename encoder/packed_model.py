@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ from seedlm.golden.matrix import PackedMatrix
 __all__ = ["FILE", "PackedModel", "open_packed"]
 
 KIND = "packed"
-FILE, CHECKSUM = "packed.safetensors", "packed.sha256"
+FILE, CHECKSUM, SECONDS = "packed.safetensors", "packed.sha256", "seconds.txt"
 CHUNK = 1 << 24
 
 # Called with what is done, how much it is and how to write a speed; the context's function is called with what was
@@ -45,11 +46,15 @@ class PackedModel(Mapping[str, PackedMatrix]):
         The packed file in the cache; None if there is none.
     encoder : str or None
         How it was searched.
+    seconds : float or None
+        Processor seconds, of all processes, that went into the packed file when it was made, from the look at the
+        weights to the written file. None if there is none, or if an earlier run had begun it.
     """
 
     def __init__(self, makers: dict[str, Callable[[], PackedMatrix]], codecs: dict[str, Codec], weights: int,
                  path: Path | None = None, encoder: str | None = None) -> None:  # fmt: skip
         self._makers, self._codecs = makers, codecs
+        self.seconds = _seconds(path)
         self.weights, self.path, self.encoder = weights, path, encoder
 
     def __getitem__(self, name: str) -> PackedMatrix:
@@ -75,7 +80,7 @@ class PackedModel(Mapping[str, PackedMatrix]):
 def open_packed(
     tensors: Mapping[str, RawTensor | PackedTensor], where: str, options: Options = Options(), *,
     progress: Progress = lambda *what: nullcontext(lambda amount: None), say: Say = lambda text: None,
-    warn: Say = lambda text: None,
+    warn: Say = lambda text: None, stored_names: Mapping[str, str] | None = None,
 ) -> PackedModel:  # fmt: skip
     """The matrices of a model, compressed.
 
@@ -93,17 +98,20 @@ def open_packed(
         Codecs and search.
     progress, say, warn : callable
         Show progress, tell why it takes a while, tell what is wrong though it is no error.
+    stored_names : mapping of str to str, optional
+        What a calibration calls tensors that have another name here.
 
     Raises
     ------
     SeedLMError
         Weights that are not finite or too large for a codec, words that no encoder gives, a pattern that matches
-        nothing; the cache cannot be written.
+        nothing; a calibration that does not fit; the cache cannot be written.
     """
     packed = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, PackedTensor)}
     if packed:
         options = Options(codec=CODECS[BASELINE])
-    plan = plan_tensors({name: t for name, t in tensors.items() if name not in packed}, options, FILE, where)
+    plan = plan_tensors({name: t for name, t in tensors.items() if name not in packed}, options, FILE, where,
+                        stored_names)  # fmt: skip
     file = None
     if not all(encoder_of(kind).quick for kind in plan.codecs):
         file = PackedFile(_cached_file(plan, options, where, progress, say, warn))
@@ -133,12 +141,13 @@ def _cached_file(plan: Plan, options: Options, where: str, progress: Progress, s
     name, key = f"{names}-{options.encoder}", _key(plan, options)
 
     def make(folder: Path) -> None:
+        before, begun = _processor_seconds(), False
         say(f"compressing {where} to {names}, encoder {options.encoder} (once, then kept)")
         with progress("checking", plan.weights, "{:,.0f} weights".format) as advance:
             work = Workspace(cache_folder() / KIND / f"{name}-{key}", survey(plan, options.exp_bias, advance))
         with work:
             todo = unfinished(plan, work)
-            if len(todo) < len(plan.pieces):
+            if begun := len(todo) < len(plan.pieces):
                 say(f"{len(plan.pieces) - len(todo)} of {len(plan.pieces)} units were finished by an earlier run")
             blocks = sum(piece.blocks for piece in todo)
             with progress(f"compressing to {names}", blocks, "{:,.0f} blocks".format) as advance:
@@ -148,6 +157,8 @@ def _cached_file(plan: Plan, options: Options, where: str, progress: Progress, s
                     warn(warning)
             work.remove()
         (folder / CHECKSUM).write_text(_checksum(folder / FILE) + "\n")
+        if not begun:
+            (folder / SECONDS).write_text(f"{_processor_seconds() - before:.2f}\n")
 
     entry = cached(KIND, name, key, make)
     if not _intact(entry):
@@ -168,7 +179,22 @@ def _key(plan: Plan, options: Options) -> str:
         for start in range(0, task.shape[0], step):
             content.update(task.tensor.rows(start, start + step).data)
         parts += [task.name, task.codec.name, task.tensor.dtype, task.shape, task.rotation, content.hexdigest()]
+        if task.calibration is not None:
+            parts.append(task.calibration.digest(task.name))
     return digest(*parts)
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its children that have ended, as those of a pool have."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _seconds(path: Path | None) -> float | None:
+    try:
+        return path and float((path.parent / SECONDS).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _checksum(path: Path) -> str:

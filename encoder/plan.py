@@ -283,18 +283,24 @@ def make_plan(source: Source, options: Options, layout: Layout = Layout()) -> Pl
     return plan
 
 
-def plan_tensors(tensors: dict[str, RawTensor], options: Options, shard: str, where: str) -> Plan:
-    """What compressing every one of some matrices into one file means; `where` begins messages.
+def plan_tensors(tensors: dict[str, RawTensor], options: Options, shard: str, where: str,
+                 stored_names: Mapping[str, str] | None = None) -> Plan:  # fmt: skip
+    """What compressing every one of some matrices into one file means.
+
+    `where` begins messages; `stored_names`: what the model's files, and so a calibration, call matrices that have
+    another name here.
 
     Raises
     ------
     SeedLMError
-        A pattern that matches nothing.
+        A pattern that matches nothing, a calibration that does not fit.
     """
     _check_patterns(options, tensors, where)
     tasks = [_task(i, shard, name, f"{where}: tensor {name!r}", tensor, options)
              for i, (name, tensor) in enumerate(tensors.items())]  # fmt: skip
-    return Plan(tasks)
+    plan = Plan(tasks)
+    _calibrate(plan, options, stored_names)
+    return plan
 
 
 def _task(number: int, shard: str, name: str, label: str, tensor: RawTensor | TransposedTensor,
@@ -378,14 +384,14 @@ def _importance(source: Source, options: Options, layout: Layout) -> dict[str, n
     return out
 
 
-def _calibrate(plan: Plan, options: Options) -> None:
+def _calibrate(plan: Plan, options: Options, stored_names: Mapping[str, str] | None = None) -> None:
     """Give the tensors that a file of second moments has, and whose codec gains by it, the calibration."""
     if options.calibration is None:
         return
     if options.importance is not None:
         raise SeedLMError(f"{options.calibration}: second moments know how much a column counts: expected one of"
                           " --calibration and --importance")  # fmt: skip
-    calibration = Calibration(options.calibration, options.damping)
+    calibration = Calibration(options.calibration, options.damping, stored_names)
     gaining = [task for task in plan.tasks if encoder_of(task.codec).feedback_block(task.codec)]
     known = [task for task in gaining if task.name in calibration and task.stack is None]
     if not gaining:
@@ -396,7 +402,7 @@ def _calibrate(plan: Plan, options: Options) -> None:
         raise SeedLMError(f"{options.calibration}: has no moments for any tensor that is compressed, as"
                           f" {gaining[0].name!r}: {some_names(calibration.file.matrices)}")  # fmt: skip
     for task in known:
-        calibration.file.check(task.name, task.shape[1])
+        calibration.check(task.name, task.shape[1])
         task.calibration = calibration
 
 

@@ -13,6 +13,7 @@ from seedlm.host.models import Model
 __all__ = ["Predictions", "Quality", "windows"]
 
 IN_MEMORY = 1 << 30  # bytes of predictions that are kept in memory; more go to a temporary file
+TOGETHER = 1 << 19  # logits that are worked on together: what is made of them stays in the cache
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,20 @@ def windows(tokens: Sequence[int], bos: int | None, context: int) -> list[tuple[
 
 def _log_chances(logits: np.ndarray) -> np.ndarray:
     """log2 of the model's distributions, float64 [n, vocab]."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return (shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))) / np.log(2)
+    log = logits.astype(np.float64)
+    log -= logits.max(axis=-1, keepdims=True)
+    log -= np.log(np.exp(log).sum(axis=-1, keepdims=True))
+    log /= np.log(2)
+    return log
+
+
+def _divergence(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Sum over all rows, from log2 of distributions, float32 and float64; the latter are overwritten."""
+    wide = ours.astype(np.float64)
+    np.subtract(wide, theirs, out=theirs)
+    np.exp2(wide, out=wide)
+    wide *= theirs
+    return float(wide.sum())
 
 
 class Predictions:
@@ -83,6 +96,7 @@ class Predictions:
         else:
             # Unlinked already: gone with the process.
             self._log2 = np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+        self._likely = np.empty(shape[0], np.int64)
         self.quality = self._pass(model, progress, first=True)
 
     def compare(self, model: Model, progress: Callable[[int], None] | None = None) -> Quality:
@@ -91,17 +105,19 @@ class Predictions:
 
     def _pass(self, model: Model, progress: Callable[[int], None] | None, first: bool) -> Quality:
         at, bits, divergence, agreement = 0, 0.0, 0.0, 0
-        for inputs, targets in self.text:
-            log2 = _log_chances(model.logits(inputs))
-            kept = self._log2[at : at + len(targets)]
-            if first:
-                kept[:] = log2
-            else:
-                other = kept.astype(np.float64)
-                divergence += float((np.exp2(other) * (other - log2)).sum())
-            agreement += int((kept.argmax(axis=1) == log2.argmax(axis=1)).sum())
-            bits -= float(log2[np.arange(len(targets)), targets].sum())
-            at += len(targets)
+        step = max(1, TOGETHER // model.config.vocab)
+        for inputs, all_targets in self.text:
+            all_logits = model.logits(inputs)
+            for start in range(0, len(all_targets), step):
+                logits, targets = all_logits[start : start + step], all_targets[start : start + step]
+                now, log2 = np.s_[at : at + len(targets)], _log_chances(logits)
+                bits -= float(log2[np.arange(len(targets)), targets].sum())
+                if first:
+                    self._log2[now], self._likely[now] = log2, logits.argmax(axis=1)
+                else:
+                    divergence += _divergence(self._log2[now], log2)
+                agreement += int((self._likely[now] == logits.argmax(axis=1)).sum())
+                at += len(targets)
             if progress:
-                progress(len(targets))
+                progress(len(all_targets))
         return Quality(bits, at, divergence / at, agreement / at)

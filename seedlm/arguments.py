@@ -178,14 +178,14 @@ def matrices_of(checkpoint: Checkpoint, args: argparse.Namespace, console: Conso
     """The compressed matrices of a model, as the options of `add_codec_arguments` say; of a packed model its own."""
     from seedlm.encoder.packed_model import open_packed
 
-    asked = args.codec or args.recipe or args.set or args.encoder or getattr(args, "rotate", None) is not None
-    if checkpoint.packed and asked:
-        raise SeedLMError(f"{args.model}: is compressed already: --codec, --recipe, --set, --encoder and --rotate have"
-                          " no meaning for it")  # fmt: skip
+    asked = args.codec or args.recipe or args.set or args.encoder or getattr(args, "calibration", None)
+    if checkpoint.packed and (asked or getattr(args, "rotate", None) is not None):
+        raise SeedLMError(f"{args.model}: is compressed already: --codec, --recipe, --set, --encoder, --rotate and"
+                          " --calibration have no meaning for it")  # fmt: skip
     options = options or compress_options(args, kinds=checkpoint.config.kinds())
     return open_packed(
         checkpoint.linear, str(checkpoint.folder), options, progress=console.progress,
-        say=console.hint, warn=console.warn,
+        say=console.hint, warn=console.warn, stored_names=checkpoint.stored_names,
     )  # fmt: skip
 
 

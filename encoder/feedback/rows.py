@@ -15,7 +15,8 @@ PANEL = 32  # columns whose errors go on to those behind them together
 
 
 def code_blocks(w: np.ndarray, feedback: Feedback, code: Callable[[int, int, np.ndarray], np.ndarray],
-                engine: str = "auto") -> None:  # fmt: skip
+                engine: str = "auto", *, panel: int = PANEL,
+                look: Callable[[int, int, np.ndarray], None] | None = None) -> None:  # fmt: skip
     """Code all blocks of some rows.
 
     Parameters
@@ -28,13 +29,20 @@ def code_blocks(w: np.ndarray, feedback: Feedback, code: Callable[[int, int, np.
         returns what its words stand for, of the same shape.
     engine : str
         See `spread`.
+    panel : int
+        Columns whose errors go on to those behind them together. Does not change the result.
+    look : callable, optional
+        Given the first column of each panel, the one after the last, and their targets, float64 [rows, columns], before
+        its first block is coded.
     """
     for part in feedback.parts:
         rest = w[:, part.start : part.stop].T.copy()
         cols, block = len(rest), feedback.block
-        panel = max(1, PANEL // block) * block
-        for start in range(0, cols, panel):
-            stop = min(start + panel, cols)
+        step = max(1, panel // block) * block
+        for start in range(0, cols, step):
+            stop = min(start + step, cols)
+            if look:
+                look(part.start + start, part.start + stop, rest[start:stop].T)
             for first in range(start, stop, block):
                 last = min(first + block, stop)
                 found = code(part.start + first, part.start + last, rest[first:last].T)

@@ -26,8 +26,12 @@ def test_page_of_all_rows():
 
 def test_every_measured_figure_is_shown():
     """A row that is in the data but not in a table would be missed by nobody."""
-    quality = json.loads((pages.ROOT / "docs" / "quality" / "quality.json").read_text(encoding="utf-8"))
-    assert len(pages.BLOCKS["docs/quality.md"]["quality"]()) == 2 + len(quality["rows"])
+    for model in ("smollm2-135m", "tiny-python"):
+        quality = json.loads((pages.ROOT / "docs" / "quality" / f"{model}.json").read_text(encoding="utf-8"))
+        assert len(quality["texts"]) == 2
+        assert all(text["tokens"] >= 8192 for text in quality["texts"])
+        shown = [len(pages.BLOCKS["docs/quality.md"][f"{model}, {kind}"]()) for kind in ("data-free", "calibrated")]
+        assert sum(shown) == 2 * 2 + len(quality["rows"])
     rows = [line.split(" | ") for line in pages.BLOCKS["docs/formats.md"]["codecs"]()[2:]]
     assert [row[0].removeprefix("| ").strip("`") for row in rows] == list(pages.CODECS)
 

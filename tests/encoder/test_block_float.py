@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from seedlm.encoder.block_float import block_float, block_float_bits
+from seedlm.encoder.block_float import _scales, block_float, block_float_bits, block_float_fed
+from seedlm.encoder.feedback.factor import Feedback, feedback_of
 from seedlm.golden.errors import SeedLMError
 
 
@@ -75,3 +76,54 @@ def test_corners():
     for bits, group in ((1, 128), (9, 128), (4, 0)):
         with pytest.raises(SeedLMError, match="block floating point of 2 to 8 bits"):
             block_float(np.zeros((1, 4)), bits, group)
+
+
+# --- errors fed back ---------------------------------------------------------------------------------
+DAMPING = 0.05
+
+
+def moments(rng, cols):
+    """Of inputs whose elements go together, and those moments as the loss knows them."""
+    x = rng.standard_normal((4 * cols, cols)) * np.exp(rng.standard_normal(cols))
+    x += x @ rng.standard_normal((cols, cols)) / cols**0.5
+    h = (x.T @ x).astype(np.float32)
+    wide = h.astype(np.float64)
+    wide /= np.mean(np.diag(wide))
+    return h, wide + DAMPING * np.eye(cols)
+
+
+def by_the_book(w, h, bits, group):
+    """GPTQ as its authors have it: the inverse's Cholesky factor, errors divided by its diagonal, column by column."""
+    upper = np.linalg.cholesky(np.linalg.inv(h)).T
+    rest, found = w.copy(), np.zeros_like(w)
+    for c in range(w.shape[1]):
+        if c % group == 0:
+            scales = _scales(rest[:, c : c + group], bits)  # with no feedback that of block_float, tested above
+        found[:, c] = np.clip(np.rint(rest[:, c] / scales), -(1 << bits - 1), (1 << bits - 1) - 1) * scales
+        error = (rest[:, c] - found[:, c]) / upper[c, c]
+        rest[:, c:] -= error[:, None] * upper[c, c:]
+    return found
+
+
+@pytest.mark.parametrize("bits", [3, 4])
+def test_feedback_is_what_gptq_does(rng, bits):
+    h, wide = moments(rng, 40)
+    w = 0.02 * rng.standard_normal((6, 40))
+    found = block_float_fed(w, feedback_of([h], 1, DAMPING), bits, 16)
+    assert np.allclose(found, by_the_book(w, wide, bits, 16), rtol=1e-12)
+    assert np.array_equal(found, block_float_fed(w, feedback_of([h], 1, DAMPING), bits, 16, engine="numpy"))
+
+    def loss(found):
+        return np.einsum("ij,jk,ik->", found - w, wide, found - w)
+
+    assert loss(found) < 0.6 * loss(block_float(w, bits, 16))
+
+
+def test_feedback_of_columns_that_know_nothing_of_each_other(rng):
+    w = 0.02 * rng.standard_normal((700, 150))  # more rows than are coded together
+    feedback = feedback_of([np.diag(np.arange(1, 151)).astype(np.float32)], 1, DAMPING)
+    assert np.array_equal(block_float_fed(w, feedback, 3), block_float(w, 3))
+    for wrong in (feedback_of([np.eye(150)], 2, DAMPING), feedback_of([np.eye(50), np.eye(100)], 1, DAMPING)):
+        assert isinstance(wrong, Feedback)
+        with pytest.raises(SeedLMError, match="in blocks of 1 column and in parts of whole groups of 128"):
+            block_float_fed(w, wrong, 3)

@@ -44,7 +44,7 @@ def test_figures(seedlm, folder, tmp_path, monkeypatch):
     assert json.loads(out.read_text()) == report
     assert picture.read_bytes().startswith(b"\x89PNG")
     rows = {row["name"]: row for row in report["rows"]}
-    assert list(rows) == ["original", "fp16", QUICK, "block float 4"]
+    assert list(rows) == ["original", "fp16", QUICK, "block float 4", "block float 3"]
     data = (folder / "heldout.txt").read_bytes()
     assert (report["bytes"], report["tokens"], report["context"]) == (len(data), len(data), CONTEXT)
 
@@ -69,6 +69,10 @@ def test_figures(seedlm, folder, tmp_path, monkeypatch):
     assert rows[QUICK]["agreement"] == same / len(data)
     assert (rows["original"]["kl_bits_per_token"], rows["original"]["agreement"]) == (0, 1)
     assert rows["fp16"]["kl_bits_per_token"] < 1e-4 < rows["block float 4"]["kl_bits_per_token"]
+    assert rows["block float 4"]["kl_bits_per_token"] < rows["block float 3"]["kl_bits_per_token"]
+    assert {name: row["encode_seconds"] is None for name, row in rows.items()} == {
+        "original": True, "fp16": True, QUICK: False, "block float 4": False, "block float 3": False}  # fmt: skip
+    assert 0.01 < rows[QUICK]["encode_seconds"] < 60
     names = list(packed.tensors)
     arrays = [checkpoint.linear[name].array().astype(np.float64) for name in names]
     energy = [np.square(w).sum() for w in arrays]
@@ -99,8 +103,8 @@ def test_packed_model(seedlm, folder, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").glob("packed/*"))
     expected = seedlm("evaluate", folder, *codecs, "--encoder", "paper", "--json").report()["rows"]
     expected = [row for row in expected if row["name"] in ("original", QUICK)]
-    names = {"name": None, "encoder": None}
-    assert [row | names for row in rows] == [row | names for row in expected]
+    what = {"name": None, "encoder": None, "rotated": None, "encode_seconds": None}
+    assert [row | what for row in rows] == [row | what for row in expected]
     alone = seedlm("evaluate", out, "--json").report()["rows"]
     assert alone[1]["bits_per_byte"] == rows[1]["bits_per_byte"]
     assert alone[1]["rel_error"] == 0
@@ -122,7 +126,66 @@ def test_table(seedlm, folder, tmp_path, monkeypatch):
     assert ran.code == 0, ran
     lines = ran.out.splitlines()
     assert lines[0].endswith("20 tokens in windows of 8")
-    assert [line.split()[0] for line in lines[1:-1]] == ["weights", "original", "fp16", QUICK, QUICK, "block"]
+    assert [line.split()[0] for line in lines[1:-1]] == ["weights", "original", "fp16", QUICK, QUICK, "block", "block"]
+
+
+def test_texts_and_calibrations(seedlm, folder, tmp_path, monkeypatch):
+    """Two texts in one report as each alone; what is calibrated as by compress; the rest of a report added later."""
+    monkeypatch.setenv("SEEDLM_CACHE", str(tmp_path / "cache"))
+    own, prose, out = (tmp_path / name for name in ("own.safetensors", "prose.txt", "q.json"))
+    prose.write_text("A banker lends you his umbrella when the sun is shining.\n")
+    seedlm("calibrate", folder, "--self", 2, "--out", own, "--json").report()
+    texts = ("--text", folder / "heldout.txt", "--text", prose)
+    common = ("evaluate", folder, *texts, "--codec", "int8", "--set", "lm_head.weight=fp16", "--out", out)
+    before = seedlm(*common, "--json").report()
+    ran = seedlm(*common, "--calibration", own, "--continue")
+    assert ran.code == 0, ran
+    report = json.loads(out.read_text())
+    rows = {(row["name"], row["calibration"]): row for row in report["rows"]}
+    assert report["rows"][: len(before["rows"])] == before["rows"]
+    plain = ["original", "fp16", "int8", "block float 4", "block float 3"]
+    assert list(rows) == [*((name, None) for name in plain), *((name, "own") for name in plain[2:])]
+    assert rows["int8", None]["rotated"] is True
+    assert "same 2" in ran.out
+    assert len([line for line in ran.out.splitlines() if " own " in line]) == 3
+
+    packed = tmp_path / "packed"
+    left = ("--exclude", "*embed*", "--exclude", "lm_head.weight")
+    seedlm("compress", folder, packed, "--codec", "int8", "--calibration", own, *left, "--json").report()
+    for i, path in enumerate((folder / "heldout.txt", prose)):
+        alone = seedlm("evaluate", packed, "--original", folder, "--text", path, "--json").report()
+        assert (alone["tokens"], alone["bytes"]) == (report["texts"][i]["tokens"], report["texts"][i]["bytes"])
+        assert alone["rows"][0]["texts"][0] == rows["original", None]["texts"][i]
+        assert alone["rows"][1]["texts"][0] == rows["int8", "own"]["texts"][i]
+    for bits in (3, 4):  # fed back, more of the weights is lost, and less of the predictions
+        one, two = rows[f"block float {bits}", None], rows[f"block float {bits}", "own"]
+        assert one["bits_per_weight"] == two["bits_per_weight"]
+        assert one["rel_error"] < two["rel_error"]
+    assert "cannot continue it: context is" in seedlm(*common, "--continue", "--context", 8).complaint()
+
+
+def test_what_is_measured(tmp_path):
+    """All there is, with and without rotation; of several search methods the best is calibrated."""
+    from seedlm.cli import parser
+    from seedlm.variants import variants
+
+    def measured(*options):
+        args = parser().parse_args(["evaluate", "model", *options])
+        return [tuple(v.about.values()) for v in variants(args)]
+
+    found = measured("--calibration", "own.safetensors", "--calibration", "both.safetensors")
+    assert len(set(found)) == len(found)
+    trellis = [row for row in found if row[0] == "trellis4"]
+    assert trellis == [("trellis4", None, turned, fed) for turned, fed in ((True, None), (False, None), (True, "own"),
+                                                                           (True, "both"))]  # fmt: skip
+    paper = [("seedlm4", "optimal", None), ("seedlm4", "paper", None), ("seedlm4", "optimal", "own"),
+             ("seedlm4", "optimal", "both")]  # fmt: skip
+    assert [(name, encoder, fed) for name, encoder, _, fed in found if name == "seedlm4"] == paper
+    for name in ("mixed3", "block float 3", "int8"):
+        assert {row[3] for row in found if row[0] == name} == {None, "own", "both"}
+    assert {row[3] for row in found if row[0] == "fp16"} == {None}
+    found = measured("--codec", "trellis4", "--no-rotate")
+    assert [row[:3] for row in found if row[0] == "trellis4"] == [("trellis4", None, False)]
 
 
 def test_complaints(seedlm, folder, tmp_path):
@@ -136,6 +199,8 @@ def test_complaints(seedlm, folder, tmp_path):
     line = seedlm("evaluate", folder, "--picture", tmp_path / "q.txt").complaint()
     assert line.endswith("q.txt: expected a name that ends with .png, .svg or .pdf")
     assert not (tmp_path / "q.txt").exists()
+    assert "--continue needs --out FILE.json" in seedlm("evaluate", folder, "--continue").complaint()
+    assert "--damping needs --calibration FILE" in seedlm("evaluate", folder, "--damping", 1).complaint()
 
 
 def write(folder):
