@@ -55,8 +55,8 @@ class Fault:
 class Codec(ABC):
     """How weights are stored.
 
-    The weight in column c of row r is ``N * 2**e * factor``: an integer N, a power of two that the word may give, and
-    one factor for the row (a finite binary32 in `row_scales`) or for the product (`default_scale`).
+    The weight in column c of row r is ``N * M * 2**e * factor``: an integer N, an integer M and a power of two that the
+    word may give, and one factor for the row (a finite binary32 in `row_scales`) or for the product (`default_scale`).
 
     Parameters
     ----------
@@ -105,6 +105,10 @@ class Codec(ABC):
         """Whether two codecs differ in name at most."""
         return type(self) is type(other) and replace(self, name=other.name) == other
 
+    def in_groups_of(self, group: int) -> Codec:
+        """The same format for a build with activation groups of so many columns, where something is left to choose."""
+        return self
+
     # --- sizes ----------------------------------------------------------------------------------------
     @property
     @abstractmethod
@@ -125,6 +129,16 @@ class Codec(ABC):
     def steps_per_group(self) -> int:
         """Steps that use the same activation group."""
         return self.group // self.step_columns
+
+    @property
+    def header_steps(self) -> int:
+        """Steps in front of every `chunk` columns that bring no weights and take no activations."""
+        return 0
+
+    @property
+    def chunk(self) -> int:
+        """Columns that stand behind a header, a power of two; 0 where there are none."""
+        return 0
 
     @property
     def bits_per_weight(self) -> float:
@@ -157,6 +171,11 @@ class Codec(ABC):
     def weight_bits(self) -> int:
         """Signed width of N."""
         return signed_bits(self.weight_max)
+
+    @property
+    def factor_max(self) -> int:
+        """Largest |M|, a factor that a step's weights share: its sum of products is multiplied with it. 1: none."""
+        return 1
 
     @property
     def step_shift_max(self) -> int:

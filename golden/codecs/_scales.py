@@ -53,6 +53,10 @@ class Scale(ABC):
         A bit for every two columns halves them.
     significand : int
         The largest |M|.
+    signed : bool
+        M may be negative.
+    fraction_bits, exponent_bits : int
+        From the lowest bit of the field, of one that is a floating point number; then comes the sign, if there is one.
     shift_max : int
         The largest e.
     safe : int
@@ -63,6 +67,9 @@ class Scale(ABC):
     field_bits: ClassVar[int]
     micro: ClassVar[bool] = False
     significand: ClassVar[int] = 1
+    signed: ClassVar[bool] = False
+    fraction_bits: ClassVar[int] = 0
+    exponent_bits: ClassVar[int] = 0
     shift_max: int
     safe: int
 
@@ -128,6 +135,7 @@ class Binary16(Scale):
     name = "binary16"
     field_bits = 16
     significand = 2047
+    signed, fraction_bits, exponent_bits = True, 10, 5
     shift_max = 29
     safe = 0x3FFF
 
@@ -154,6 +162,7 @@ class Binary16Zero(Binary16):
 
     name = "binary16, zero point"
     field_bits = 24
+    zero_at = 16
     safe = 0x0F3FFF
 
     def zero_points(self, fields: np.ndarray) -> np.ndarray:
@@ -179,6 +188,7 @@ class E4M3Scale(Scale):
     name = "e4m3"
     field_bits = 8
     significand = 15
+    fraction_bits, exponent_bits = 3, 4
     shift_max = 14
     safe = 0x3F
 

@@ -205,8 +205,11 @@ class GroupedCodec(Codec):
     # --- numbers --------------------------------------------------------------------------------------
     @property
     def weight_max(self) -> int:
-        element = max(self.element.magnitude, scales.ZERO_MAX if self.has_zero_points else 0)
-        return element * self.scale.significand << self.scale.micro
+        return max(self.element.magnitude, scales.ZERO_MAX if self.has_zero_points else 0) << self.scale.micro
+
+    @property
+    def factor_max(self) -> int:
+        return self.scale.significand
 
     @property
     def step_shift_max(self) -> int:
@@ -218,7 +221,7 @@ class GroupedCodec(Codec):
         return False
 
     def largest(self, exp_bias: int = 0) -> float:
-        return float(self.weight_max << self.step_shift_max)
+        return float(self.weight_max * self.factor_max << self.step_shift_max)
 
     # --- words ----------------------------------------------------------------------------------------
     def words_layout(self, rows: int, cols: int) -> tuple[type, tuple[int, int]]:

@@ -161,6 +161,13 @@ class TrellisCodec(Codec):
         """The same format in a build that takes another number of columns per step."""
         return replace(self, columns=columns)
 
+    def in_groups_of(self, group: int) -> TrellisCodec:
+        """With as many columns per step as divide the group, if its own do not."""
+        if group % self.columns == 0:
+            return self
+        fitting = [n for n in COLUMNS if group % n == 0 and n * self.k <= 64]
+        return replace(self, name=f"{self.table}x{fitting[-1]}", columns=fitting[-1]) if fitting else self
+
     # --- sizes and numbers ----------------------------------------------------------------------------
     @property
     def definition(self) -> Table:
