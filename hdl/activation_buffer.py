@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS, Config, clog2
 from seedlm.hdl.activation_convert import ActivationConverter
-from seedlm.hdl.delay import delay
+from seedlm.hdl.decoder_bank import multiplier_of
+from seedlm.hdl.delay import delay, register
 from seedlm.hdl.layouts import beat_layout, convert_job_layout
 from seedlm.hdl.shifter import choose
 
 __all__ = ["ActivationBuffer", "address_bits", "read_latency"]
 
 
-def _steps_per_group(config: Config) -> int:
-    return config.group // config.codec.step_columns
+def _places_per_group(config: Config) -> int:
+    return config.group // config.place_columns
 
 
 def _index_bits(config: Config) -> int:
@@ -24,15 +25,20 @@ def _index_bits(config: Config) -> int:
     return max(1, clog2(config.max_groups))
 
 
+def _place_bits(config: Config) -> int:
+    """Bits of a step's place in its row."""
+    return _index_bits(config) + clog2(_places_per_group(config))
+
+
 def address_bits(config: Config) -> int:
-    """Width of `ActivationBuffer.address`: a step's number in its row, and the bank."""
-    return _index_bits(config) + clog2(_steps_per_group(config)) + 1
+    """Width of `ActivationBuffer.address`: a step's place in its row, the bank, and the number of the codec."""
+    return _place_bits(config) + 1 + clog2(len(config.codecs))
 
 
 def read_latency(config: Config) -> int:
-    """Clocks from the address to the mantissas: block RAM, output register, and where a group has several steps the
-    choice of this step's columns."""
-    return 2 + (_steps_per_group(config) > 1)
+    """Clocks from the address to the mantissas: block RAM, output register, and where a group has several places
+    the choice of this step's columns."""
+    return 2 + (_places_per_group(config) > 1)
 
 
 class ActivationBuffer(wiring.Component):
@@ -70,17 +76,17 @@ class ActivationBuffer(wiring.Component):
     bank : Out(1)
         Where the current vector lies; goes before the step number in `address`.
     address : In
-        ``Cat(step, bank)``: step number in its row (the group is the step divided by the steps per
-        group) and bank.
+        ``Cat(place, bank, codec)``: the step's place in its row (the group is the place divided by the places per
+        group), the bank, and in builds of several codecs the number of the step's.
     mantissas : Out(columns x signed(18))
-        The columns of that step, all at the same clock.
+        For each multiplier the column of that step that it works on, 0 if it has none, all at the same clock.
     exponent : Out(5)
         E_g + 14.
     """
 
     def __init__(self, *, config: Config, read_delay: int) -> None:
         self.config = config
-        self._steps_per_group = _steps_per_group(config)
+        self._places_per_group = _places_per_group(config)
         self._converter = ActivationConverter(config=config)
         # `advance` comes a clock after the last issue at the earliest, so that the last read is `read_delay` - 1 clocks
         # after it; the next job begins a clock after it, and its first group is written when it has been converted.
@@ -96,15 +102,15 @@ class ActivationBuffer(wiring.Component):
                 "error": Out(1),
                 "bank": Out(1),
                 "address": In(address_bits(config)),
-                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), config.codec.step_columns)),
+                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), config.columns)),
                 "exponent": Out(range(ACTIVATION_EXPONENT_MAX + 1)),
             }
         )
 
     @property
-    def step_bits(self) -> int:
-        """Bits of a step number in a row."""
-        return address_bits(self.config) - 1
+    def place_bits(self) -> int:
+        """Bits of a step's place in its row."""
+        return _place_bits(self.config)
 
     @property
     def latency(self) -> int:
@@ -127,11 +133,11 @@ class ActivationBuffer(wiring.Component):
         self._describe(m, current, bank)
 
         # Read stage 1: block RAM. Stage 2: its output register.
-        sub_bits = clog2(self._steps_per_group)
-        m.d.comb += [read.en.eq(1), read.addr.eq(self.address[sub_bits:])]
+        sub_bits = clog2(self._places_per_group)
+        m.d.comb += [read.en.eq(1), read.addr.eq(self.address[sub_bits : self.place_bits + 1])]
         fetched = Signal(entry, reset_less=True)
         m.d.sync += fetched.eq(read.data)
-        if self._steps_per_group > 1:
+        if self._places_per_group > 1:
             self._choose_columns(m, fetched)
         else:
             m.d.comb += [self.mantissas.as_value().eq(fetched.mantissas), self.exponent.eq(fetched.exponent)]
@@ -206,11 +212,58 @@ class ActivationBuffer(wiring.Component):
         ]
 
     def _choose_columns(self, m: Module, fetched: data.View) -> None:
-        """Read stage 3: the columns of this step out of the group's."""
-        part = delay(m, self.address[: clog2(self._steps_per_group)], 2, "part")
-        width = MANTISSA_BITS * self.config.codec.step_columns
-        choices = [fetched.mantissas[n * width : (n + 1) * width] for n in range(self._steps_per_group)]
-        mantissas = Signal(width, reset_less=True)
+        """Read stage 3: for every multiplier the column of this step out of the group's."""
+        config = self.config
+        part = delay(m, self.address[: clog2(self._places_per_group)], 2, "part")
+        select: Value = part
+        codec = delay(m, self.address[self.place_bits + 1 :], 1, "codec") if config.more else Const(0)
+        if config.more and config.align_max:
+            spread = _is_one_of(codec, [c.column_shift_max > 0 for c in config.codecs])
+            select = Cat(part, register(m, spread, "spread"))
+        columns = [fetched.mantissas[MANTISSA_BITS * c : MANTISSA_BITS * (c + 1)] for c in range(config.group)]
+        mantissas = Signal(MANTISSA_BITS * config.columns, reset_less=True)
         exponent = Signal(5, reset_less=True)
-        m.d.sync += [mantissas.eq(choose(part, choices)), exponent.eq(fetched.exponent)]
+        for p in range(config.columns):
+            chosen = choose(select, [columns[c] for c in _column_choices(config, p)])
+            users = [_works_on(config, n, p) for n in range(len(config.codecs))]
+            if not all(users):  # 0 in the steps of the other codecs
+                used = register(m, _is_one_of(codec, users), f"used{p}")
+                chosen = chosen & used.replicate(MANTISSA_BITS)
+            m.d.sync += mantissas[MANTISSA_BITS * p : MANTISSA_BITS * (p + 1)].eq(chosen)
+        m.d.sync += exponent.eq(fetched.exponent)
         m.d.comb += [self.mantissas.as_value().eq(mantissas), self.exponent.eq(exponent)]
+
+
+def _is_one_of(codec: Value, which: list[bool]) -> Value:
+    """Whether the number is that of a codec with True."""
+    return Cat(codec == n for n, yes in enumerate(which) if yes).any()
+
+
+def _works_on(config: Config, number: int, multiplier: int) -> bool:
+    """Whether a multiplier has a column in the steps of codec `number`."""
+    columns = config.codecs[number].step_columns
+    return any(multiplier_of(config, number, column) == multiplier for column in range(columns))
+
+
+def _column_choices(config: Config, multiplier: int) -> list[int]:
+    """The column of the group that a multiplier works on, by the place in the group; in builds in which some codecs
+    spread their columns first for the others, then for those.
+
+    Where the multiplier has no column any will do: that of the place before.
+    """
+    places = config.group // config.place_columns
+    kinds = [False, True] if config.more and config.align_max else [bool(config.align_max)]
+    out: list[int] = []
+    for spread in kinds:
+        found: dict[int, int] = {}
+        for n, codec in enumerate(config.codecs):
+            if bool(codec.column_shift_max) == spread:
+                stride = codec.step_columns // config.place_columns
+                for column in range(codec.step_columns):
+                    if multiplier_of(config, n, column) == multiplier:
+                        found |= {at: at * config.place_columns + column for at in range(0, places, stride)}
+        before = next(iter(found.values()), multiplier % config.group)
+        for at in range(places):
+            before = found.get(at, before)
+            out.append(before)
+    return out

@@ -176,18 +176,17 @@ class Collector(wiring.Component):
     def _scale(self, m: Module, valid: Value, tag: Value) -> tuple[Value, Value]:
         """Scale of the row and whether it was answered by an error (sticky), two clocks after `valid`."""
         tag = data.View(tag_layout(), tag)
-        if not self.config.row_scales:
-            m.d.comb += self.scale.ready.eq(valid & tag.last)
-            return delay(m, self.scale.payload.scale, 2, "scale"), 0
         m.d.comb += self.scale.ready.eq(valid & tag.last)
-        per_beat = self.config.results_per_beat
+        if not self.config.row_scales:
+            return delay(m, self.scale.payload.scale, 2, "scale"), 0
+        per_beat, mixed = self.config.results_per_beat, self.config.mixes_scales
         index = Signal(range(per_beat))
         failed = Signal()
         beat = self.scales.payload
         used = Signal()
         error = Signal()
         m.d.comb += [
-            used.eq(valid & tag.write),
+            used.eq(valid & tag.write & (self.scale.payload.row_scales if mixed else 1)),
             self.scales.ready.eq(used & (tag.last | (index == per_beat - 1))),
             error.eq(failed | (used & beat.error)),
         ]
@@ -199,4 +198,8 @@ class Collector(wiring.Component):
         words = [beat.data[32 * n : 32 * n + 32] for n in range(per_beat)]
         near = [register(m, choose(index[:2], words[n : n + 4]), f"scale{n // 4}") for n in range(0, per_beat, 4)]
         far = register(m, index[2:], "scale_index")
-        return register(m, choose(far, near), "scale"), delay(m, error, 2, "scale_error")
+        scale = choose(far, near)
+        if mixed:
+            own = register(m, self.scale.payload.row_scales, "own_scales")
+            scale = Mux(own, scale, register(m, self.scale.payload.scale, "common_scale"))
+        return register(m, scale, "scale"), delay(m, error, 2, "scale_error")

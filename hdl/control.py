@@ -23,7 +23,9 @@ from seedlm.hdl.registers import (
     ErrorCode,
     configuration_words,
     counter_registers,
+    is_there,
     register,
+    version_word,
 )
 from seedlm.hdl.shifter import choose
 
@@ -47,10 +49,12 @@ class _Registers:
         self.port = port
         self.full = Signal()  # the queue; SUBMIT is then refused
         self.value: dict[str, ValueLike] = {**configuration_words(config)}
-        self.value |= {r.name: r.reset for r in REGISTERS if r.name in ("ID", "VERSION") or r.access is Access.WO}
+        self.there = [r for r in REGISTERS if is_there(r.name, config)]
+        self.value |= {r.name: r.reset for r in self.there if r.name in ("ID", "VERSION") or r.access is Access.WO}
+        self.value["VERSION"] = version_word(config)
         self.written: dict[str, Signal] = {}
         writable = []
-        for r in REGISTERS:
+        for r in self.there:
             if r.access.writable:
                 hit, write = Signal(name=f"at_{r.name.lower()}"), Signal(name=f"write_{r.name.lower()}")
                 self.written[r.name] = write
@@ -170,7 +174,7 @@ class Control(wiring.Component):
             state.aborting.eq(abort.aborting | aborting),
             state.queue_level.eq(level),
         ]
-        self._read(m, port, r.value, counters)
+        self._read(m, r, counters)
         return m
 
     def _settings(self, m: Module, r: _Registers) -> data.View:
@@ -209,6 +213,8 @@ class Control(wiring.Component):
         parameter("COLS", entry.cols)
         parameter("SCALE", entry.scale)
         parameter("FLAGS", entry.same)
+        if self._config.more:
+            parameter("WEIGHT_CODEC", entry.codec)
         m.d.comb += entry.bad.eq(Cat(unfit).any())
         return entry
 
@@ -305,10 +311,11 @@ class Control(wiring.Component):
                 m.d.sync += status[name].eq(0)
         m.d.sync += self.irq.eq(reduce(or_, (status[name] & control[f"irq_{name}"] for name in causes)))
 
-    def _read(self, m: Module, port: AxiLiteSlave, value: dict[str, ValueLike], counters: EventCounters) -> None:
+    def _read(self, m: Module, r: _Registers, counters: EventCounters) -> None:
         """The read multiplexer: one register of every block of 8, then one of the blocks."""
+        port, value = r.port, r.value
         word = port.read_word
-        by_word = {r.offset // 4: r.name for r in REGISTERS}
+        by_word = {there.offset // 4: there.name for there in r.there}
 
         # First clock: plain registers, in blocks; the low halves of the counters. Who is meant, one-hot.
         sources = []

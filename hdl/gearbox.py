@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Value
 from amaranth.lib import memory, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from seedlm.golden.build import Config
-from seedlm.hdl.layouts import beat_layout, gearbox_job_layout, step_layout
+from seedlm.golden.build import Config, clog2
+from seedlm.hdl.delay import delay
+from seedlm.hdl.layouts import STEP_COUNT_BITS, beat_layout, gearbox_job_layout, step_layout
 from seedlm.hdl.slicer import Slicer
 
 __all__ = ["Gearbox", "StepBuffer"]
+
+JOBS_AHEAD = 4  # products whose widths are remembered
 
 
 class StepBuffer(wiring.Component):
@@ -86,6 +91,10 @@ class Gearbox(wiring.Component):
     steps and more follow each other without a gap. Steps of the size of a beat pass through unchanged and at once, with
     two LUTs between their handshake and the beats'.
 
+    In builds whose codecs have words of several widths a slicer for each of them works in turn, on the products of that
+    width, and all steps go through one buffer; a product then begins when the last step of the one before is cut, one
+    clock after its last beat or none. Each word is put into a slot of the widest.
+
     Parameters
     ----------
     config : Config
@@ -106,12 +115,14 @@ class Gearbox(wiring.Component):
     """
 
     def __init__(self, *, config: Config) -> None:
-        self._slicer = Slicer(
-            beat_bits=config.bus_bits,
-            part_bits=config.step_bits,
-            amount_bits=gearbox_job_layout(config).size,
-        )
-        self.latency = 0 if self._slicer.identity else 1 + self._slicer.latency + 2
+        self._config = config
+        self._slicers = [
+            Slicer(beat_bits=config.bus_bits, part_bits=config.lanes * width, amount_bits=STEP_COUNT_BITS)
+            for width in config.word_widths
+        ]
+        self._passes = len(self._slicers) == 1 and self._slicers[0].identity
+        self._slowest = max(slicer.latency for slicer in self._slicers)
+        self.latency = 0 if self._passes else 1 + self._slowest + 2
         self._layout = step_layout(config)
         super().__init__({
             "i": In(stream.Signature(beat_layout(config))),
@@ -121,7 +132,15 @@ class Gearbox(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.slicer = slicer = self._slicer
+        if len(self._slicers) == 1:
+            self._one(m, self._slicers[0])
+        else:
+            self._several(m)
+        return m
+
+    def _one(self, m: Module, slicer: Slicer) -> None:
+        """All steps have one width."""
+        m.submodules.slicer = slicer
         connect(m, flipped(self.i), slicer.i)
         m.d.comb += [
             slicer.job.valid.eq(self.job.valid),
@@ -136,7 +155,7 @@ class Gearbox(wiring.Component):
                 self.o.valid.eq(self.i.valid & slicer.active),
                 self.o.payload.eq(Cat(part.data, part.last, part.error)),
             ]
-            return m
+            return
         m.submodules.buffer = buffer = StepBuffer(layout=self._layout)
         connect(m, buffer.o, flipped(self.o))
         m.d.comb += [
@@ -145,4 +164,57 @@ class Gearbox(wiring.Component):
             buffer.i.valid.eq(slicer.o.valid),
             buffer.i.payload.eq(Cat(part.data, part.last, part.error)),
         ]
-        return m
+
+    def _several(self, m: Module) -> None:
+        """A slicer for each width; whose turn it is follows from the jobs."""
+        slicers = self._slicers
+        m.submodules.turns = turns = SyncFIFOBuffered(width=clog2(len(slicers)), depth=JOBS_AHEAD)
+        m.submodules.buffer = buffer = StepBuffer(layout=self._layout)
+        connect(m, buffer.o, flipped(self.o))
+        job, closed = self.job, Signal()  # closed: all beats of the present product are there
+        ended, ready, free, outputs = Signal(), Signal(), Signal(), []
+        for n, slicer in enumerate(slicers):
+            m.submodules[f"slicer{n}"] = slicer
+            mine = turns.r_rdy & (turns.r_data == n)
+            meant = job.payload.width == n
+            m.d.comb += [
+                slicer.i.payload.eq(self.i.payload),
+                slicer.i.valid.eq(self.i.valid & mine & ~closed),
+                slicer.job.payload.amount.eq(job.payload.steps),
+                slicer.job.valid.eq(job.valid & turns.w_rdy & meant),
+                slicer.room.eq(buffer.room & mine),
+            ]
+            with m.If(mine):
+                m.d.comb += [ready.eq(slicer.i.ready & ~closed), ended.eq(slicer.ended)]
+            with m.If(meant):
+                m.d.comb += free.eq(slicer.job.ready)
+            outputs.append(self._late(m, n, slicer))
+        m.d.comb += [
+            self.i.ready.eq(ready),
+            job.ready.eq(free & turns.w_rdy),
+            turns.w_en.eq(job.valid & free),
+            turns.w_data.eq(job.payload.width),
+            turns.r_en.eq(ended),
+            buffer.reserve.eq(Cat(slicer.taken for slicer in slicers).any()),
+            buffer.i.valid.eq(Cat(valid for valid, _ in outputs).any()),
+        ]
+        with m.If(ended):
+            m.d.sync += closed.eq(0)
+        with m.Elif(self.i.valid & ready & self.i.payload.last):
+            m.d.sync += closed.eq(1)
+        payload: Value = outputs[0][1]
+        for valid, step in outputs[1:]:
+            payload = Mux(valid, step, payload)
+        m.d.comb += buffer.i.payload.eq(payload)
+
+    def _late(self, m: Module, n: int, slicer: Slicer) -> tuple[Value, Value]:
+        """The steps of slicer `n`, as late as those of the slowest: whether there is one, and the step, its words in
+        slots of the widest."""
+        wait, part, width = self._slowest - slicer.latency, slicer.o.payload, self._config.word_widths[n]
+        data, last, error = (
+            delay(m, value, wait, f"{name}{n}") for name, value in
+            (("data", part.data), ("last", part.last), ("error", part.error))
+        )  # fmt: skip
+        gap = Const(0, self._config.word_bits - width)
+        words = Cat(Cat(data.word_select(i, width), gap) for i in range(self._config.lanes))
+        return delay(m, slicer.o.valid, wait, f"valid{n}", reset_less=False), Cat(words, last, error)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS, Config, clog2
-from seedlm.hdl.decoders import WeightDecoder, weight_decoder
-from seedlm.hdl.delay import delay
+from seedlm.hdl.decoder_bank import DecoderBank
+from seedlm.hdl.decoders import weight_decoder
+from seedlm.hdl.decoders._base import WordPart
+from seedlm.hdl.delay import delay, register
 from seedlm.hdl.shifter import LeftShifter
 
 __all__ = ["Broadcast", "Lane"]
+
+OPERAND_BITS = 25  # of a DSP48E1's A
+LOW_BITS = 17  # of a sum that takes two of them
 
 
 class Broadcast(wiring.Signature):
@@ -36,19 +41,23 @@ class Broadcast(wiring.Signature):
         The step counts; it is the first of its row group.
     word_valid, word_first : Out(1)
         The same, beside the step's words. Only with `keeps_state`.
+    word_codec : Out
+        The number of the codec of the step's words, beside them. Only in builds of several codecs.
     """
 
     def __init__(self, *, config: Config, keeps_state: bool) -> None:
         self.config = config
         self.keeps_state = keeps_state
         members = {
-            "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), config.codec.step_columns)),
+            "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), config.columns)),
             "exponent": Out(range(ACTIVATION_EXPONENT_MAX + 1)),
             "valid": Out(1),
             "first": Out(1),
         }
         if keeps_state:
             members |= {"word_valid": Out(1), "word_first": Out(1)}
+        if config.more:
+            members["word_codec"] = Out(clog2(len(config.codecs)))
         super().__init__(members)
 
     def __eq__(self, other: object) -> bool:
@@ -63,15 +72,17 @@ class Lane(wiring.Component):
     ============================  ================================================================
     clock                         what
     ============================  ================================================================
-    0 .. weight_latency           the decoder (`seedlm.hdl.decoders`)
+    0 .. weight_latency           the decoder (`seedlm.hdl.decoders`), or a bank of several
     + 1 .. 3 (+ columns - 1)      DSP48E1: A and B, M, P; column c adds to column c - 1 (cascade)
+    (+ 4, 5 or 6)                 the first chain's sum times the step's factor M (builds of codecs that have one)
     dot_latency                   sum of the step's products
     + 1 .. shifter                left shift by (shift of the word) + (E_g + 14), two bits a stage
     operand_latency               shifted sum
     + 1 + k                       segment k of the accumulator, its carry registered in between
     ============================  ================================================================
 
-    Where every column has a shift of its own, each product is shifted first; a tree adds them with cut carry chains.
+    Where columns have a shift of their own, the cascade is cut into chains (of one column in a build of one codec), and
+    each chain's sum is shifted first; a tree adds them with cut carry chains.
     Latency is `latency` clocks to the lowest segment, throughput one step per clock; no flow control.
 
     Parameters
@@ -95,16 +106,20 @@ class Lane(wiring.Component):
 
     def __init__(self, *, config: Config) -> None:
         self.config = config
-        self.decoder: WeightDecoder = weight_decoder(config.codec)
-        self._columns = self.decoder.columns
+        if config.more:
+            self.decoder = DecoderBank(config=config)
+            self.word_parts, keeps_state = (WordPart("word", slice(0, config.word_bits)),), True
+        else:
+            self.decoder = weight_decoder(config.codec)
+            self.word_parts, keeps_state = self.decoder.word_parts, self.decoder.keeps_state
+        self._chain_columns = config.columns // config.chains
         self._aligner = None
-        if self.decoder.shift_per_column:
-            width = config.weight_bits + MANTISSA_BITS - 1
-            self._aligner = LeftShifter(width=width, max_shift=self.decoder.max_shift)
-        self._shifter = LeftShifter(width=config.dot_bits, max_shift=config.shift_max)
-        self.broadcast = Broadcast(config=config, keeps_state=self.decoder.keeps_state)
+        if config.align_max:
+            self._aligner = LeftShifter(width=config.aligned_bits, max_shift=config.align_max, limit=config.dot_bits)
+        self._shifter = LeftShifter(width=config.dot_bits, max_shift=config.shift_max, limit=config.acc_bits)
+        self.broadcast = Broadcast(config=config, keeps_state=keeps_state)
         super().__init__(
-            {part.name: In(part.width) for part in self.decoder.word_parts}
+            {part.name: In(part.width) for part in self.word_parts}
             | {"i": In(self.broadcast), "o": Out(self.broadcast), "accumulator": Out(config.acc_bits)}
         )
 
@@ -118,17 +133,35 @@ class Lane(wiring.Component):
         """`i.mantissas[0]`: one clock in the lane's copy, then the B register beside the A register."""
         return self.weight_latency - 1
 
+    def skew(self, column: int) -> int:
+        """Clocks by which a column's mantissa comes later than that of column 0."""
+        return column % self._chain_columns
+
     @property
-    def column_skew(self) -> int:
-        """Clocks between the mantissas of neighbouring columns."""
-        return 0 if self._aligner else 1
+    def _chain_latency(self) -> int:
+        """Clocks to the sum of a chain's products, its factor included."""
+        return self._sum_latency + self._factor_latency
+
+    @property
+    def _sum_latency(self) -> int:
+        return self.weight_latency + 3 + self._chain_columns - 1
+
+    @property
+    def _factor_latency(self) -> int:
+        """DSP48E1: A and B, M, P; one more where two of them share the work, one where not all sums have a factor."""
+        config = self.config
+        return 3 + self._two_factors + bool(config.more) if config.has_factors else 0
+
+    @property
+    def _two_factors(self) -> bool:
+        """The sum is too wide for the operand A of one multiplier."""
+        return self.config.factored_bits > OPERAND_BITS
 
     @property
     def dot_latency(self) -> int:
-        products = self.weight_latency + 3
         if self._aligner:
-            return products + self._aligner.latency + 2 * clog2(self._columns)
-        return products + self._columns - 1
+            return self._chain_latency + self._aligner.latency + 2 * clog2(self.config.chains)
+        return self._chain_latency
 
     @property
     def exponent_phase(self) -> int:
@@ -159,26 +192,52 @@ class Lane(wiring.Component):
         m = Module()
         m.d.sync += [getattr(self.o, name).eq(getattr(self.i, name)) for name in self.broadcast.members]
         m.submodules.decoder = decoder = self.decoder
-        m.d.comb += [getattr(decoder, part.name).eq(getattr(self, part.name)) for part in decoder.word_parts]
-        if decoder.keeps_state:
+        m.d.comb += [getattr(decoder, part.name).eq(getattr(self, part.name)) for part in self.word_parts]
+        if self.broadcast.keeps_state:
             m.d.comb += [decoder.valid.eq(self.o.word_valid), decoder.first.eq(self.o.word_first)]
-        dot, offset = self._aligned_sum(m) if self._aligner else self._systolic_sum(m)
+        if self.config.more:
+            m.d.comb += decoder.codec.eq(self.o.word_codec)
+        align, offset = self._shifts(m)
+        sums = [self._chain(m, n) for n in range(self.config.chains)]
+        if self.config.has_factors:
+            late = [delay(m, total, self._factor_latency, f"chain{n}") for n, total in enumerate(sums) if n]
+            sums = [self._factored(m, sums[0]), *late]
+        dot = sums[0] if align is None else self._aligned_sum(m, sums, align)
         shift = Signal(range(self.config.shift_max + 1), reset_less=True)
         m.d.sync += shift.eq(self.o.exponent if offset is None else offset + self.o.exponent)
         cuts = [self.segment(k) for k in range(self.config.acc_segments)]
         self._accumulate(m, self._shifter.add(m, dot, shift, name="operand", cuts=cuts))
         return m
 
-    def _systolic_sum(self, m: Module) -> tuple[Value, Value | None]:
-        """The sum of the step's products and, a clock earlier, the word's shift (None: words give none)."""
-        decoder, total = self.decoder, None
-        for c in range(self._columns):
-            # Weight c waits c clocks for the sum of the columns before it.
-            weight = delay(m, decoder.weights[c], c, f"weight{c}")
+    def _shifts(self, m: Module) -> tuple[list[Value] | None, Value | None]:
+        """What the words ask for: the shifts of the chains beside their sums, and a clock before the dot product the
+        common one (None: there are none)."""
+        decoder = self.decoder
+        early = self.dot_latency - 1 - decoder.latency
+        if self.config.more:
+            align, offset = decoder.align if self._aligner else None, decoder.offset
+        elif decoder.shift_per_column:
+            align, offset = decoder.shift, None
+        else:
+            align, offset = None, decoder.shift if decoder.max_shift else None
+        if align is not None:
+            beside = self._chain_latency - decoder.latency
+            align = [delay(m, align[n], beside, f"exponent{n}") for n in range(self.config.chains)]
+        return align, None if offset is None else delay(m, offset, early, "exponent")
+
+    def _chain(self, m: Module, number: int) -> Value:
+        """The sum of the products of a chain's columns, a cascade."""
+        total: Value | None = None
+        bits = self.config.chain_bits
+        for c in range(number * self._chain_columns, (number + 1) * self._chain_columns):
+            # A weight waits for the sum of the columns before it.
+            weight = delay(m, self.decoder.weights[c], self.skew(c), f"weight{c}")
             weight_a = Signal(signed(self.config.weight_bits), name=f"weight{c}_a", reset_less=True)
             mantissa_b = Signal(signed(MANTISSA_BITS), name=f"mantissa{c}_b", reset_less=True)
-            product = Signal(signed(self.config.weight_bits + MANTISSA_BITS), name=f"product{c}_m", reset_less=True)
-            partial = Signal(signed(self.config.dot_bits), name=f"sum{c}_p", reset_less=True)
+            product = Signal(
+                signed(min(bits, self.config.weight_bits + MANTISSA_BITS)), name=f"product{c}_m", reset_less=True
+            )
+            partial = Signal(signed(bits), name=f"sum{c}_p", reset_less=True)
             m.d.sync += [
                 weight_a.eq(weight),
                 mantissa_b.eq(self.o.mantissas[c]),
@@ -186,30 +245,41 @@ class Lane(wiring.Component):
                 partial.eq(product if total is None else product + total),
             ]
             total = partial
-        if not decoder.max_shift:
-            return total, None
-        return total, delay(m, decoder.shift, self.dot_latency - 1 - decoder.latency, "exponent")
+        return total
 
-    def _aligned_sum(self, m: Module) -> tuple[Value, None]:
-        """The sum of the step's products, each shifted by what the word says for its column."""
-        decoder, aligned = self.decoder, []
-        for c in range(self._columns):
-            weight_a = Signal(signed(self.config.weight_bits), name=f"weight{c}_a", reset_less=True)
-            mantissa_b = Signal(signed(MANTISSA_BITS), name=f"mantissa{c}_b", reset_less=True)
-            product_m = Signal(signed(self._aligner.width), name=f"product{c}_m", reset_less=True)
-            product = Signal(signed(self._aligner.width), name=f"product{c}_p", reset_less=True)
-            m.d.sync += [
-                weight_a.eq(decoder.weights[c]),
-                mantissa_b.eq(self.o.mantissas[c]),
-                product_m.eq(weight_a * mantissa_b),
-                product.eq(product_m),
-            ]
-            exponent = delay(m, decoder.shift[c], 3, f"exponent{c}")
-            aligned += self._aligner.add(m, product, exponent, name=f"aligned{c}")
+    def _factored(self, m: Module, total: Value) -> Value:
+        """The first chain's sum times the factor, where there is one: all factors' columns are in this chain."""
+        config, decoder = self.config, self.decoder
+        ahead = self._sum_latency - decoder.latency
+        factor = register(m, delay(m, decoder.factor, ahead, "factor"), "factor_b")
+        parts = [total[: config.factored_bits].as_signed()]
+        if self._two_factors:  # the low bits as a number without sign
+            parts = [Cat(total[:LOW_BITS], Const(0, 1)).as_signed(), parts[0][LOW_BITS:].as_signed()]
+        products = []
+        for n, part in enumerate(parts):
+            product = Signal(signed(len(part) + len(factor)), name=f"factored{n}_m", reset_less=True)
+            m.d.sync += product.eq(register(m, part, f"factored{n}_a") * factor)
+            products.append(register(m, product, f"factored{n}_p"))
+        out = products[0]
+        if self._two_factors:
+            high = products[1] + (products[0] >> LOW_BITS)
+            out = register(m, Cat(products[0][:LOW_BITS], high).as_signed(), "factored")
+        out = out[: config.aligned_bits].as_signed() if len(out) > config.aligned_bits else out
+        if not config.more:
+            return out
+        plain = delay(m, total, self._factor_latency - 1, "chain0")
+        has_factor = delay(m, decoder.factored, ahead + self._factor_latency - 1, "has_factor")
+        return register(m, Mux(has_factor, out, plain), "chosen")
+
+    def _aligned_sum(self, m: Module, sums: list[Value], align: list[Value]) -> Value:
+        """The sum of the chains, each shifted by what the word says for it."""
+        aligned = []
+        for n, (total, amount) in enumerate(zip(sums, align, strict=True)):
+            aligned += self._aligner.add(m, total, amount, name=f"aligned{n}")
         while len(aligned) > 1:
             pairs = [aligned[n : n + 2] for n in range(0, len(aligned), 2)]
             aligned = [self._add_in_halves(m, pair, f"{len(pairs)}_{n}") for n, pair in enumerate(pairs)]
-        return aligned[0], None
+        return aligned[0]
 
     def _add_in_halves(self, m: Module, terms: list[Value], name: str) -> Value:
         """The sum of one or two signed numbers two clocks later: a carry chain of the whole width is too long."""

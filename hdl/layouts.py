@@ -24,6 +24,11 @@ BEAT_COUNT_BITS = 32  # beats of one job
 STEP_COUNT_BITS = 32  # steps of one product
 
 
+def _present(**fields: int) -> dict[str, int]:
+    """Fields that only some builds have: those that are not of width 0."""
+    return {name: width for name, width in fields.items() if width}
+
+
 def valid_only(layout: data.StructLayout) -> wiring.Signature:
     """A stream whose receiver always takes what comes.
 
@@ -80,7 +85,9 @@ def descriptor_layout(config: Config) -> data.StructLayout:
         "scale": 32,  # binary32, the product's scale (codecs without row scales)
         "same": 1,  # the activations are those of the product before: do not load them
         "bad": 1,  # a value did not fit its field: the product ends with the code DESCRIPTOR
-    })  # fmt: skip
+    } | _present(
+        codec=clog2(len(config.codecs)),  # number of the weights' codec
+    ))  # fmt: skip
 
 
 def writer_job_layout(config: Config) -> data.StructLayout:
@@ -113,7 +120,9 @@ def gearbox_job_layout(config: Config) -> data.StructLayout:
     """A product for the gearbox."""
     return data.StructLayout({
         "steps": STEP_COUNT_BITS,  # steps of the product, at least 1
-    })  # fmt: skip
+    } | _present(
+        width=clog2(len(config.word_widths)),  # which of the build's word widths
+    ))  # fmt: skip
 
 
 def step_layout(config: Config) -> data.StructLayout:
@@ -135,7 +144,7 @@ def convert_job_layout(config: Config) -> data.StructLayout:
 def group_layout(config: Config) -> data.StructLayout:
     """One group of activations that share an exponent."""
     return data.StructLayout({
-        "mantissas": data.ArrayLayout(signed(MANTISSA_BITS), config.codec.group),  # first column first; 0 past the end
+        "mantissas": data.ArrayLayout(signed(MANTISSA_BITS), config.group),  # first column first; 0 past the end
         "exponent": 5,  # E_g + 14, 0..29: x = mantissa * 2**(exponent - 30)
         "index": clog2(config.max_groups),  # number of the group in its vector
         "last": 1,  # last group of the vector
@@ -165,20 +174,29 @@ def rounded_layout(tag_bits: int) -> data.StructLayout:
 def sequence_job_layout(config: Config) -> data.StructLayout:
     """The steps of a product, in order: `groups` times (a row group) `blocks` steps."""
     return data.StructLayout({
-        "blocks": config.codec.blocks(config.max_cols).bit_length(),  # steps of a row group
         "groups": config.row_groups(config.max_rows).bit_length(),  # row groups; 0: only the marker with `code`
         "tail_rows": config.lanes.bit_length(),  # rows of the last row group, 1..lanes
         "pad": clog2(config.results_per_beat),  # values missing in the last beat of results
         "same": 1,  # use the activations that were loaded last
         "code": CODE_BITS,  # error known before the product started, 0 if none
-    })  # fmt: skip
+    } | _present(
+        blocks=0 if config.steps_vary else config.max_blocks.bit_length(),  # steps of a row group
+        # Where the number of steps does not tell it: places that a step covers, place of a row's last step.
+        stride=(config.columns // config.place_columns).bit_length() if config.steps_vary else 0,
+        last_place=max(1, clog2(config.max_places)) if config.steps_vary else 0,
+        headers=max(codec.header_steps for codec in config.codecs).bit_length(),  # steps in front of a chunk
+        codec=clog2(len(config.codecs)),  # number of the codec, in builds of several
+        row_scales=int(config.mixes_scales),  # the product has a region of row scales, where not all have
+    ))  # fmt: skip
 
 
 def scale_job_layout(config: Config) -> data.StructLayout:
     """The scale of a product."""
     return data.StructLayout({
         "scale": 32,  # binary32; without meaning for codecs with row scales
-    })  # fmt: skip
+    } | _present(
+        row_scales=int(config.mixes_scales),  # rows have scales of their own, where not all products' have
+    ))  # fmt: skip
 
 
 def events_layout() -> data.StructLayout:

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS, Config
+from seedlm.golden.build import ACTIVATION_EXPONENT_MAX, MANTISSA_BITS, Config, clog2
 from seedlm.hdl.delay import delay, register
 from seedlm.hdl.lane import Lane
 
@@ -38,6 +38,8 @@ class MacArray(wiring.Component):
         The words of a step, lane 0 in the low bits; read in the clock of the issue.
     valid, first : In(1)
         A step is issued; it is the first of its row group.
+    codec : In
+        The number of its codec. Only in builds of several.
     position : In
         Where the step's activations are; goes to `address` when they are wanted.
     address : Out
@@ -55,18 +57,19 @@ class MacArray(wiring.Component):
         slack = self._lanes[0].weight_latency - activation_latency
         self.read_delay = max(0, slack)
         self._word_delay = max(0, -slack)
-        super().__init__(
-            {
-                "step": In(config.step_bits),
-                "valid": In(1),
-                "first": In(1),
-                "position": In(position_bits),
-                "address": Out(position_bits),
-                "mantissas": In(data.ArrayLayout(signed(MANTISSA_BITS), config.codec.step_columns)),
-                "exponent": In(range(ACTIVATION_EXPONENT_MAX + 1)),
-                "accumulators": Out(data.ArrayLayout(config.acc_bits, config.lanes)),
-            }
-        )
+        members = {
+            "step": In(config.step_bits),
+            "valid": In(1),
+            "first": In(1),
+            "position": In(position_bits),
+            "address": Out(position_bits),
+            "mantissas": In(data.ArrayLayout(signed(MANTISSA_BITS), config.columns)),
+            "exponent": In(range(ACTIVATION_EXPONENT_MAX + 1)),
+            "accumulators": Out(data.ArrayLayout(config.acc_bits, config.lanes)),
+        }
+        if config.more:
+            members["codec"] = In(clog2(len(config.codecs)))
+        super().__init__(members)
 
     @property
     def latency(self) -> int:
@@ -84,7 +87,7 @@ class MacArray(wiring.Component):
         broadcast = self._first_broadcast(m)
         for i, lane in enumerate(self._lanes):
             m.submodules[f"lane{i}"] = lane
-            self._give_word(m, lane, step.word_select(i, self.config.codec.word_bits), i)
+            self._give_word(m, lane, step.word_select(i, self.config.word_bits), i)
             for name in lane.broadcast.members:
                 m.d.comb += getattr(lane.i, name).eq(getattr(broadcast, name))
             m.d.comb += self.accumulators[i].eq(lane.accumulator)
@@ -95,8 +98,8 @@ class MacArray(wiring.Component):
         """What lane 0 is given, each field in its phase."""
         lane = self._lanes[0]
         broadcast = lane.broadcast.create()
-        for c in range(self.config.codec.step_columns):
-            m.d.comb += broadcast.mantissas[c].eq(delay(m, self.mantissas[c], c * lane.column_skew, f"mantissa{c}"))
+        for c in range(self.config.columns):
+            m.d.comb += broadcast.mantissas[c].eq(delay(m, self.mantissas[c], lane.skew(c), f"mantissa{c}"))
         control = 1 + self._word_delay + lane.control_phase
         m.d.comb += [
             broadcast.exponent.eq(delay(m, self.exponent, 1 + lane.exponent_phase - lane.weight_latency, "exponent")),
@@ -109,11 +112,13 @@ class MacArray(wiring.Component):
                 broadcast.word_valid.eq(delay(m, self.valid, self._word_delay, "word_valid")),
                 broadcast.word_first.eq(delay(m, self.first, self._word_delay, "word_first")),
             ]
+        if self.config.more:
+            m.d.comb += broadcast.word_codec.eq(delay(m, self.codec, self._word_delay, "word_codec"))
         return broadcast
 
     @staticmethod
     def _give_word(m: Module, lane: Lane, word: Value, number: int) -> None:
         """The word of lane `number`, each part of it when the decoder wants it."""
-        for part in lane.decoder.word_parts:
+        for part in lane.word_parts:
             late = delay(m, word[part.bits], number + part.phase, f"{part.name}{number}")
             m.d.comb += getattr(lane, part.name).eq(late)

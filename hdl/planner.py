@@ -9,6 +9,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from seedlm.golden.build import Config, clog2
+from seedlm.golden.codecs import Codec
 from seedlm.hdl.layouts import (
     BEAT_COUNT_BITS,
     CODE_BITS,
@@ -109,12 +110,21 @@ class _Product:
         self.descriptor = Signal(descriptor_layout(config), name="d", reset_less=True)
         self.bad = Signal(reset_less=True)  # it is refused
         self.row_sum = Signal(range(config.max_rows + config.lanes), reset_less=True)
-        self.col_sum = Signal(range(config.max_cols + config.codec.step_columns), reset_less=True)
         self.row_divider = ConstantDivider(width=len(self.row_sum), divisor=config.lanes)
-        self.col_divider = ConstantDivider(width=len(self.col_sum), divisor=config.codec.step_columns)
-        self.groups, self.blocks = self.row_divider.quotient, self.col_divider.quotient
-        self.step_product = SerialMultiplier(a_width=len(self.groups), b_width=len(self.blocks))
+        self.groups = self.row_divider.quotient
+        self.col_sum = Signal(range(config.max_cols + config.columns), reset_less=True)
+        self.blocks: Value  # steps of a row
+        self.col_busy: Value = Const(0, 1)
+        self.row_scales: Value = Const(int(config.row_scales), 1)  # the product has them
+        # Of the table of codecs.
+        self.col_pad: Signal  # what makes the division round up
+        self.chunk_sum: Signal  # columns and what makes that by a chunk round up
+        self.known: Signal  # there is a codec of that number
+        self.ratio: Value  # steps to beats
+        self.last_place: Value = Const(0, 0)  # of a row
+        self.step_product: SerialMultiplier
         self.steps = Signal(STEP_COUNT_BITS, reset_less=True)
+        self.divide = Signal()
         self.start_ratio = Signal()
         self.ratio_busy: Value = Const(0, 1)
         self.image_beats = Signal(BEAT_COUNT_BITS, reset_less=True)
@@ -140,8 +150,8 @@ class Planner(wiring.Component):
 
     A descriptor is refused (code DESCRIPTOR) if it is marked `bad`, rows or columns are 0 or beyond the build's limits,
     a region that the product uses does not start at a 4 KiB boundary or leaves the address space, there are 2**32 steps
-    or beats or more, the scale is NaN or infinite (codecs without row scales), or `same` is set and the last
-    descriptor without it was refused, had other columns, or is not there since reset.
+    or beats or more, the scale is NaN or infinite (codecs without row scales), the build has no codec of that number,
+    or `same` is set and the last descriptor without it was refused, had other columns, or is not there since reset.
 
     All jobs of a product are offered at once, each until it is taken; the next descriptor is looked at when all are. A
     refused one gives only `sequence` (no groups), `write` (no rows) and `scale`; a product with `same` gives no
@@ -209,15 +219,71 @@ class Planner(wiring.Component):
     def _row_groups_and_blocks(self, m: Module, p: _Product) -> None:
         """ceil(n / k) = (n + k - 1) // k; the remainder says how many rows the last group has."""
         m.submodules.row_divider = p.row_divider
-        m.submodules.col_divider = p.col_divider
-        m.d.comb += [p.row_divider.dividend.eq(p.row_sum), p.col_divider.dividend.eq(p.col_sum)]
+        m.d.comb += p.row_divider.dividend.eq(p.row_sum)
+        if self._config.steps_vary:
+            self._codec_table(m, p)
+        else:
+            columns = self._config.codec.step_columns
+            m.submodules.col_divider = divider = ConstantDivider(width=len(p.col_sum), divisor=columns)
+            m.d.comb += [divider.dividend.eq(p.col_sum), divider.start.eq(p.divide)]
+            p.blocks, p.col_busy = divider.quotient, divider.busy
         # Steps = groups * blocks. Those of a product that is not refused have STEP_COUNT_BITS bits.
+        p.step_product = SerialMultiplier(a_width=len(p.groups), b_width=len(p.blocks))
         m.submodules.step_product = p.step_product
         m.d.comb += [p.step_product.a.eq(p.groups), p.step_product.b.eq(p.blocks)]
 
-    def _image_beats(self, m: Module, p: _Product) -> None:
-        """Beats of the image = ceil(steps * odd * 2**up / 2**down), one of up and down being 0."""
+    def _codec_table(self, m: Module, p: _Product) -> None:
+        """What depends on the product's codec; steps have a power of two of columns there."""
         config = self._config
+        number = p.descriptor.codec if config.more else Const(0, 1)
+        unit = math.gcd(*self._step_bits())
+        p.blocks = Signal(range(config.max_blocks + 1), reset_less=True)
+        p.ratio = Signal(range(max(self._step_bits()) // unit + 1), reset_less=True)
+        p.row_scales = Signal(reset_less=True)
+        p.last_place = Signal(len(self.sequence.payload.last_place), reset_less=True)
+        places = (p.descriptor.cols - 1)[clog2(config.place_columns) :]
+        p.col_pad, p.known = Signal(range(config.columns)), Signal()
+        p.chunk_sum = Signal(range(config.max_cols + max(codec.chunk for codec in config.codecs) + 1))
+        sequence = self.sequence.payload
+        with m.Switch(number):
+            for n, codec in enumerate(config.codecs):
+                columns, stride = codec.step_columns, codec.step_columns // config.place_columns
+                with m.Case(n):
+                    m.d.comb += [p.col_pad.eq(columns - 1), p.known.eq(1), sequence.stride.eq(stride)]
+                    if config.has_headers:
+                        m.d.comb += sequence.headers.eq(codec.header_steps)
+                    if len(config.word_widths) > 1:
+                        m.d.comb += self.gearbox.payload.width.eq(config.word_widths.index(codec.word_bits))
+                    m.d.sync += [
+                        p.blocks.eq(p.col_sum[clog2(columns) :] + self._headers(p, codec)),
+                        p.ratio.eq(config.lanes * codec.word_bits // unit),
+                        p.row_scales.eq(codec.row_scales),
+                        p.last_place.eq(Cat(Const(0, clog2(stride)), places[clog2(stride) :])),
+                    ]
+
+    @staticmethod
+    def _headers(p: _Product, codec: Codec) -> Value:
+        """Steps of a row that bring no weights, `header_steps` for each chunk."""
+        if not codec.header_steps:
+            return Const(0, 1)
+        return p.chunk_sum[clog2(codec.chunk) :] * codec.header_steps
+
+    def _step_bits(self) -> list[int]:
+        """Bits of a step in each codec, and of a beat."""
+        return [self._config.lanes * codec.word_bits for codec in self._config.codecs] + [self._config.bus_bits]
+
+    def _image_beats(self, m: Module, p: _Product) -> None:
+        """Beats of the image = ceil(steps * odd * 2**up / 2**down), one of up and down being 0.
+
+        In builds of several codecs the factor comes out of the table: ceil(steps * ratio / 2**down).
+        """
+        config = self._config
+        if config.steps_vary:
+            m.submodules.beat_product = beat_product = SerialMultiplier(a_width=len(p.steps), b_width=len(p.ratio))
+            m.d.comb += [beat_product.a.eq(p.steps), beat_product.b.eq(p.ratio), beat_product.start.eq(p.start_ratio)]
+            p.ratio_busy = beat_product.busy
+            self._round_beats(m, p, beat_product.product, 0, clog2(config.bus_bits // math.gcd(*self._step_bits())))
+            return
         unit = math.gcd(config.step_bits, config.bus_bits)
         ratio, down = config.step_bits // unit, clog2(config.bus_bits // unit)
         up = (ratio & -ratio).bit_length() - 1
@@ -228,6 +294,10 @@ class Planner(wiring.Component):
             m.submodules.beat_product = beat_product = SerialMultiplier(a_width=len(p.steps), b_width=odd.bit_length())
             m.d.comb += [beat_product.a.eq(p.steps), beat_product.b.eq(odd), beat_product.start.eq(p.start_ratio)]
             product, p.ratio_busy = beat_product.product, beat_product.busy
+        self._round_beats(m, p, product, up, down)
+
+    def _round_beats(self, m: Module, p: _Product, product: Value, up: int, down: int) -> None:
+        """`product` * 2**up / 2**down, rounded up."""
         whole, part = Cat(Const(0, up), product[down:]), product[:down]
         # Rounding up may carry out of the count.
         carry = Signal(reset_less=True)
@@ -253,7 +323,7 @@ class Planner(wiring.Component):
             (d.weights, p.image_beats, 1),
             (d.activations, p.activation_beats, ~d.same),
             (d.results, p.result_beats, 1),
-            *([(d.scales, p.result_beats, 1)] if self._config.row_scales else []),
+            *([(d.scales, p.result_beats, p.row_scales)] if self._config.row_scales else []),
         ]
         m.submodules.check = check = RegionCheck(config=self._config)
         return check
@@ -270,7 +340,6 @@ class Planner(wiring.Component):
             self.scale_read.payload.beats.eq(p.result_beats),
             self.convert.payload.cols.eq(d.cols),
             self.gearbox.payload.steps.eq(p.steps),
-            self.sequence.payload.blocks.eq(p.blocks),
             self.sequence.payload.groups.eq(p.job_groups),
             self.sequence.payload.tail_rows.eq(p.tail_rows),
             self.sequence.payload.pad.eq(p.job_pad),
@@ -281,6 +350,12 @@ class Planner(wiring.Component):
             self.write.payload.code.eq(p.code),
             self.scale.payload.scale.eq(d.scale),
         ]
+        config, sequence = self._config, self.sequence.payload
+        m.d.comb += sequence.last_place.eq(p.last_place) if config.steps_vary else sequence.blocks.eq(p.blocks)
+        if config.more:
+            m.d.comb += sequence.codec.eq(d.codec)
+        if config.mixes_scales:
+            m.d.comb += [sequence.row_scales.eq(p.row_scales), self.scale.payload.row_scales.eq(p.row_scales)]
 
     def _hand_out(self, m: Module, p: _Product) -> None:
         """The jobs that are still to be taken; `wanted` are those of this product."""
@@ -291,7 +366,7 @@ class Planner(wiring.Component):
             self.gearbox: Const(1, 1),
             self.activation_read: ~same,
             self.convert: ~same,
-            self.scale_read: Const(int(self._config.row_scales), 1),
+            self.scale_read: p.row_scales,
         }
         outputs = [*always, *good]
         p.pending = pending = Signal(len(outputs))
@@ -317,15 +392,19 @@ class Planner(wiring.Component):
         with m.State("RANGE"):
             m.d.sync += [
                 p.row_sum.eq(d.rows + (config.lanes - 1)),
-                p.col_sum.eq(d.cols + (config.codec.step_columns - 1)),
+                p.col_sum.eq(d.cols + (p.col_pad if config.steps_vary else config.codec.step_columns - 1)),
             ]
+            if config.has_headers:
+                m.d.sync += p.chunk_sum.eq(d.cols + (max(codec.chunk for codec in config.codecs) - 1))
             refuse((d.rows == 0) | (d.rows > config.max_rows))
             m.next = "DIVIDE"
         with m.State("DIVIDE"):
-            m.d.comb += [p.row_divider.start.eq(1), p.col_divider.start.eq(1)]
+            m.d.comb += [p.row_divider.start.eq(1), p.divide.eq(1)]
+            if config.steps_vary:
+                refuse(~p.known)
             refuse((d.cols == 0) | (d.cols > config.max_cols))
             m.next = "MULTIPLY"
-        with m.State("MULTIPLY"), m.If(~p.row_divider.busy & ~p.col_divider.busy):
+        with m.State("MULTIPLY"), m.If(~p.row_divider.busy & ~p.col_busy):
             m.d.comb += p.step_product.start.eq(1)
             refuse(d.same & (~p.loaded | (d.cols != p.loaded_cols)))
             m.next = "STEPS"
@@ -335,8 +414,8 @@ class Planner(wiring.Component):
             m.next = "RATIO"
         with m.State("RATIO"):
             m.d.comb += p.start_ratio.eq(1)
-            if not config.row_scales:
-                refuse(d.scale[23:31].all())
+            if not config.row_scales or config.mixes_scales:
+                refuse(d.scale[23:31].all() & ~p.row_scales)
             m.next = "BEATS"
         with m.State("BEATS"), m.If(~p.ratio_busy):
             m.next = "ROUND"

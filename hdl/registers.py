@@ -10,18 +10,19 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from seedlm.golden.build import Config
-from seedlm.golden.codecs import FAMILIES
+from seedlm.golden.build import MAX_CODECS, Config
+from seedlm.golden.codecs import FAMILIES, Codec
 
 __all__ = [
     "ADDRESS_BITS", "CATEGORIES", "COUNTERS", "ERROR_BITS", "ErrorCode", "Access", "Field", "ID", "REGISTERS",
-    "Register", "VERSION_MAJOR", "VERSION_MINOR", "c_header", "configuration_words", "counter_registers", "markdown",
-    "register",
+    "Register", "VERSION_MAJOR", "VERSION_MINOR", "c_header", "configuration_words", "counter_registers", "is_there",
+    "markdown", "register", "version_word",
 ]  # fmt: skip
 
 ID = 0x5344_4C4D  # "SDLM", most significant byte first
 VERSION_MAJOR = 1  # changes when a program written for the old map would fail
 VERSION_MINOR = 1  # changes when something is added
+SEVERAL_MINOR = 2  # of builds of several codecs, which have registers more
 ADDRESS_BITS = 12  # of the AXI4-Lite port: one page of 4 KiB
 ERROR_BITS = 3
 
@@ -185,15 +186,15 @@ def _table() -> tuple[Register, ...]:
         Register("VERSION", 0x004, ro, (
             Field("minor", 0, 16, "grows when something is added"),
             Field("major", 16, 16, "grows when a program for the old map would fail"),
-        ), "Version of this register map", VERSION_MAJOR << 16 | VERSION_MINOR),
-        Register("CODEC", 0x008, ro, (
+        ), "Version of this register map (minor 2 in builds of several codecs)", VERSION_MAJOR << 16 | VERSION_MINOR),
+        Register("CODEC", 0x008, ro, (codec := (
             Field("C", 0, 8, "weights in a block (what a family does not have is 0)"),
             Field("P", 8, 4, "coefficients in a block"),
             Field("K", 16, 5, "length of the shift register"),
             Field("B", 24, 3, "exponent bits"),
             Field("family", 27, 4, f"codec family ({families})"),
             Field("row_scales", 31, 1, "every row has a scale of its own"),
-        ), "How weights are stored", None),
+        )), "How weights are stored", None),
         Register("WIDTHS", 0x00C, ro, (
             Field("lanes", 0, 8, "rows worked on at once"),
             Field("addr_bits", 8, 8, "bits of a memory address"),
@@ -219,7 +220,9 @@ def _table() -> tuple[Register, ...]:
         ), "Buffers between memory and engine, in beats", None),
         Register("SEGMENT", 0x028, ro, (
             Field("segment_bits", 0, 8, "longest carry chain of the accumulators"),
-        ), "Inside of the accumulators", None),
+            Field("more_codecs", 8, 8, "codecs of the build beside CODEC: CODEC_1 and so on"),
+            Field("group", 16, 8, "columns that share an activation exponent; 0: as the codec has it"),
+        ), "Inside of the engine", None),
         Register("CONTROL", 0x040, rw, (
             *(Field(f"irq_{f.name}", f.lsb, 1, "interrupt when " + f.doc) for f in irq),
             Field("pause", 8, 1, "the queue hands out no product (products can still be submitted)"),
@@ -265,9 +268,14 @@ def _table() -> tuple[Register, ...]:
         ), "Flags of the product"),
         Register("SUBMIT", 0x0B0, wo, value("ignored"),
                  "Any write queues the product that WEIGHTS to FLAGS describe; SLVERR if the queue is full"),
+        Register("WEIGHT_CODEC", 0x0B4, rw, value("0: CODEC, n: CODEC_n"),
+                 "How the product's weights are stored (only builds of several codecs have it)"),
     ]  # fmt: skip
     for i, (name, doc) in enumerate(COUNTERS.items()):
         table += pair(name.upper(), 0x100 + 8 * i, ro, doc[0].upper() + doc[1:])
+    for n in range(1, MAX_CODECS):
+        what = f"Codec number {n} (only builds that have so many)"
+        table.append(Register(f"CODEC_{n}", 0x200 + 4 * (n - 1), ro, codec, what, None))
     return tuple(table)
 
 
@@ -285,6 +293,25 @@ def counter_registers(name: str) -> tuple[Register, Register]:
     return register(name.upper() + "_LO"), register(name.upper() + "_HI")
 
 
+def is_there(name: str, config: Config) -> bool:
+    """Whether a build has the register of that name: a few are only in builds of several codecs."""
+    number = name.removeprefix("CODEC_")
+    if number != name:
+        return int(number) < len(config.codecs)
+    return name != "WEIGHT_CODEC" or len(config.codecs) > 1
+
+
+def version_word(config: Config) -> int:
+    """The VERSION register of a build."""
+    minor = SEVERAL_MINOR if config.more else VERSION_MINOR
+    return register("VERSION").pack(major=VERSION_MAJOR, minor=minor)
+
+
+def _codec_word(codec: Codec) -> int:
+    fields = {"family": codec.family_number, "row_scales": int(codec.row_scales)}
+    return register("CODEC").pack(codec.register_fields(), **fields)
+
+
 def configuration_words(config: Config) -> dict[str, int]:
     """The values of the registers that describe the build, by register name.
 
@@ -293,18 +320,27 @@ def configuration_words(config: Config) -> dict[str, int]:
     ValueError
         A size does not fit its field.
     """
-    c = config.codec
+    own_group = not config.more and config.group == config.codec.group
+    inside = {"segment_bits": config.segment_bits, "more_codecs": len(config.more),
+              "group": 0 if own_group else config.group}  # fmt: skip
     return {
-        "CODEC": register("CODEC").pack(c.register_fields(), family=c.family_number, row_scales=int(config.row_scales)),
+        "CODEC": _codec_word(config.codec),
         "WIDTHS": register("WIDTHS").pack(lanes=config.lanes, addr_bits=config.addr_bits, bus_bits=config.bus_bits),
-        "STEP": register("STEP").pack(word_bits=c.word_bits, step_bits=config.step_bits),
+        "STEP": register("STEP").pack(word_bits=config.word_bits, step_bits=config.step_bits),
         "MAX_COLS": config.max_cols,
         "MAX_ROWS": config.max_rows,
         **{
             name: register(name).pack({f.name: getattr(config, f.name) for f in register(name).fields})
-            for name in ("LIMITS", "READ_FIFOS", "MORE_FIFOS", "SEGMENT")
+            for name in ("LIMITS", "READ_FIFOS", "MORE_FIFOS")
         },
+        "SEGMENT": register("SEGMENT").pack(inside),
+        **{f"CODEC_{n}": _codec_word(codec) for n, codec in enumerate(config.more, start=1)},
     }
+
+
+def _is_more_codec(r: Register) -> bool:
+    """CODEC_1 and so on."""
+    return r.name.startswith("CODEC_")
 
 
 def c_header() -> str:
@@ -321,7 +357,7 @@ def c_header() -> str:
     for r in REGISTERS:
         lines += ["", f"/* {r.doc} ({r.access.doc}) */", f"#define SEEDLM_{r.name} {r.offset:#05x}u"]
         for f in r.fields:
-            if (f.name, f.width) == ("value", 32):
+            if (f.name, f.width) == ("value", 32) or _is_more_codec(r):
                 continue
             prefix = f"SEEDLM_{r.name}_{f.name.upper()}"
             lines += [
@@ -351,11 +387,16 @@ def markdown() -> str:
     ]
     for r in REGISTERS:
         reset = "build" if r.name in _BUILD else "-" if r.reset is None else f"{r.reset:#x}" if r.reset else "0"
+        if _is_more_codec(r):
+            if r.name == "CODEC_1":
+                what = f"Codec number n, 1 to {MAX_CODECS - 1}, with the fields of `CODEC` (builds that have so many)"
+                lines.append(f"| {r.offset:#05x} + 4 (n - 1) | `CODEC_n` | ro | build | {what} |")
+            continue
         lines.append(f"| {r.offset:#05x} | `{r.name}` | {r.access.value} | {reset} | {r.doc} |")
     lines += ["", "Access: " + "; ".join(f"{a.value}: {a.doc}" for a in Access) + ".", "", "## Fields", ""]
     lines += ["| register | bits | field | meaning |", "|---|---|---|---|"]
     for r in REGISTERS:
-        if r.name.endswith(("_LO", "_HI")):
+        if r.name.endswith(("_LO", "_HI")) or _is_more_codec(r):
             continue
         for f in r.fields:
             bits = f"{f.lsb}" if f.width == 1 else f"{f.lsb + f.width - 1}:{f.lsb}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,16 +34,26 @@ class _State:
         # The product being worked on.
         self.active = Signal()
         self.marker = Signal()  # it has no row groups
-        self.last_step = Signal.like(sequencer.step)
+        self.last_place = Signal.like(sequencer.place)
+        if config.steps_vary:
+            self.stride = Signal.like(job.stride)  # places of a step
+        if config.mixes_scales:
+            self.row_scales = Signal()
+        if config.has_headers:
+            # Steps of a header, whether the present step is one, how many are left with it. `place` and `following`
+            # are those of steps with weights.
+            self.headers = Signal.like(job.headers)
+            self.in_header = Signal()
+            self.header_left = Signal.like(job.headers)
         self.groups_left = Signal.like(job.groups)
         self.tail_rows = Signal.like(job.tail_rows)
         self.tail_need = Signal(range(config.lanes + config.results_per_beat + 1))
         self.code = Signal(CODE_BITS)
         self.code_now = Signal(CODE_BITS)
         self.final = Signal()  # its last row group
-        # Position in the row group; the step after this one is known, so that comparisons are registered.
-        self.place = Signal.like(sequencer.step)
-        self.following = Signal.like(sequencer.step)
+        # Place in the row; that of the step after this one is known, so that comparisons are registered.
+        self.place = Signal.like(sequencer.place)
+        self.following = Signal.like(sequencer.place)
         self.at_first = Signal()
         self.at_last = Signal()
         self.group_there = Signal()
@@ -78,8 +88,11 @@ class Sequencer(wiring.Component):
         The step enters the lanes in this clock (the ``ready`` of the step stream).
     first, last : Out(1)
         With `issue`: first and last step of a row group. `last` also comes without `issue`, for a marker.
-    step : Out
-        With `issue`: number of the step in its row.
+    place : Out
+        With `issue`: where the step's columns begin in the row, in units of `Config.place_columns`: in a build of one
+        codec the number of the step.
+    codec : Out
+        With `issue`: the number of the step's codec. Only in builds of several.
     available, count, nonfinite, activation_error, advance
         To and from `ActivationBuffer`.
     row_group : Out(valid only)
@@ -92,17 +105,18 @@ class Sequencer(wiring.Component):
         Why nothing is issued in this clock: exactly one of these or `issue` is set.
     """
 
-    def __init__(self, *, config: Config, step_bits: int):
+    def __init__(self, *, config: Config, place_bits: int):
         self.config = config
         super().__init__(
-            {
+            ({"codec": Out(clog2(len(config.codecs)))} if config.more else {})
+            | {
                 "job": In(stream.Signature(sequence_job_layout(config))),
                 "step_valid": In(1),
                 "step_error": In(1),
                 "issue": Out(1),
                 "first": Out(1),
                 "last": Out(1),
-                "step": Out(step_bits),
+                "place": Out(place_bits),
                 "available": In(1),
                 "count": In(range(config.max_groups + 1)),
                 "nonfinite": In(1),
@@ -152,8 +166,11 @@ class Sequencer(wiring.Component):
         change = register(m, Mux(self.freed, per_beat, 0) - taken, "room_change", reset_less=False)
         m.d.sync += [room.eq(room + change), s.room_there.eq(room >= need), s.scales_there.eq(1)]
         if config.row_scales:
-            change = register(m, Mux(self.scale_beat, per_beat, 0) - taken, "scales_change", reset_less=False)
-            m.d.sync += [scales.eq(scales + change), s.scales_there.eq(scales >= need)]
+            needed, used = Const(1, 1), taken
+            if config.mixes_scales:
+                needed, used = s.row_scales, Mux(s.row_scales, taken, 0)
+            change = register(m, Mux(self.scale_beat, per_beat, 0) - used, "scales_change", reset_less=False)
+            m.d.sync += [scales.eq(scales + change), s.scales_there.eq((scales >= need) | ~needed)]
         with m.If(self.last):
             m.d.sync += [spacing.eq(self.spacing - 1), s.collector_free.eq(0)]
         with m.Elif(~s.collector_free):
@@ -161,27 +178,43 @@ class Sequencer(wiring.Component):
 
     def _issue(self, m: Module, s: _State) -> None:
         """Whether the step enters the lanes, and the position after it."""
-        sub_bits = clog2(self.config.codec.steps_per_group)
+        config = self.config
+        sub_bits = clog2(config.group // config.place_columns)
+        step = s.stride if config.steps_vary else 1
         may_finish = Signal()
         m.d.comb += [
             may_finish.eq(~s.at_last | (s.collector_free & s.room_there & s.scales_there)),
             self.issue.eq(self.step_valid & s.active & ~s.marker & s.group_there & may_finish),
             s.reserve.eq(self.issue & s.at_last),
             self.first.eq(s.at_first),
-            self.step.eq(s.place),
+            self.place.eq(s.place),
         ]
-        m.d.sync += s.group_there.eq(Mux(self.issue, s.following[sub_bits:], s.place[sub_bits:]) < self.count)
+        moves = self.issue & ~s.in_header if config.has_headers else self.issue
+        m.d.sync += s.group_there.eq(Mux(moves, s.following[sub_bits:], s.place[sub_bits:]) < self.count)
         m.d.comb += s.end.eq((self.issue & s.at_last & s.final) | (s.active & s.marker & s.collector_free))
         m.d.comb += self.last.eq((self.issue & s.at_last) | (s.active & s.marker & s.collector_free))
-        with m.If(self.issue):
+        with m.If(moves):
             m.d.sync += [
                 s.place.eq(s.following),
-                s.at_first.eq(s.at_last),
-                s.at_last.eq(s.following == s.last_step),
-                s.following.eq(Mux(s.following == s.last_step, 0, s.following + 1)),
+                s.at_last.eq(s.following == s.last_place),
+                s.following.eq(Mux(s.following == s.last_place, 0, s.following + step)),
             ]
+        if config.has_headers:
+            self._headers(m, s)
+        with m.If(self.issue):
+            m.d.sync += s.at_first.eq(s.at_last)
             with m.If(s.at_last):
                 m.d.sync += [s.groups_left.eq(s.groups_left - 1), s.final.eq(s.groups_left == 2)]
+
+    def _headers(self, m: Module, s: _State) -> None:
+        """The steps in front of a chunk: they bring no weights, and the place stays."""
+        places = max(codec.chunk for codec in self.config.codecs) // self.config.place_columns
+        with m.If(self.issue & s.in_header):
+            m.d.sync += s.header_left.eq(s.header_left - 1)
+            with m.If(s.header_left == 1):
+                m.d.sync += [s.in_header.eq(0), s.at_last.eq(s.place == s.last_place)]
+        with m.Elif(self.issue & (s.following[: clog2(places)] == 0) & (s.headers != 0)):
+            m.d.sync += [s.in_header.eq(1), s.header_left.eq(s.headers), s.at_last.eq(0)]
 
     def _code(self, m: Module, s: _State) -> None:
         """The product's error: what was met first stays. What the collector must know of the row group."""
@@ -218,24 +251,36 @@ class Sequencer(wiring.Component):
             self.job.ready.eq(s.start),
             self.advance.eq(s.start & ~job.same & (job.groups != 0)),
         ]
+        single = job.last_place == 0 if self.config.steps_vary else job.blocks == 1  # of steps with weights
         with m.If(s.end):
             m.d.sync += s.active.eq(0)
         with m.If(s.start):
             m.d.sync += [
                 s.active.eq(1),
                 s.marker.eq(job.groups == 0),
-                s.last_step.eq(job.blocks - 1),
+                s.last_place.eq(job.last_place if self.config.steps_vary else job.blocks - 1),
                 s.groups_left.eq(job.groups),
                 s.final.eq(job.groups == 1),
                 s.tail_rows.eq(job.tail_rows),
                 s.tail_need.eq(job.tail_rows + job.pad),
                 s.code.eq(job.code),
                 s.place.eq(0),
-                s.following.eq(job.blocks != 1),
+                s.following.eq(Mux(single, 0, job.stride if self.config.steps_vary else 1)),
                 s.at_first.eq(1),
-                s.at_last.eq(job.blocks == 1),
+                s.at_last.eq(single),
                 s.group_there.eq(0),
             ]
+            if self.config.steps_vary:
+                m.d.sync += s.stride.eq(job.stride)
+            if self.config.mixes_scales:
+                m.d.sync += s.row_scales.eq(job.row_scales)
+            if self.config.has_headers:
+                m.d.sync += [
+                    s.headers.eq(job.headers), s.in_header.eq(job.headers != 0), s.header_left.eq(job.headers),
+                    s.at_last.eq(single & (job.headers == 0)),
+                ]  # fmt: skip
+            if self.config.more:
+                m.d.sync += self.codec.eq(job.codec)
 
     def _explain(self, m: Module, s: _State) -> None:
         """Why nothing is issued."""

@@ -41,24 +41,23 @@ class LeftShifter:
         Bits of the operand.
     max_shift : int
         Largest amount, at least 1.
+    limit : int, optional
+        Bits that no result needs more of, where not every operand is shifted by every amount.
 
     Latency is `latency` clocks (one per two bits of the amount), throughput one operand per clock.
     """
 
-    def __init__(self, *, width: int, max_shift: int) -> None:
+    def __init__(self, *, width: int, max_shift: int, limit: int | None = None) -> None:
         if max_shift < 1:
             raise ValueError(f"the largest shift must be at least 1, not {max_shift}")
         self.width = width
         self.max_shift = max_shift
         self.amount_bits = max_shift.bit_length()
+        self.out_width = width + max_shift if limit is None else min(width + max_shift, limit)
 
     @property
     def latency(self) -> int:
         return -(-self.amount_bits // 2)
-
-    @property
-    def out_width(self) -> int:
-        return self.width + self.max_shift
 
     def add(
         self, m: Module, value: Value, amount: Value, *, name: str, cuts: Sequence[slice] | None = None

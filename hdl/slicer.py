@@ -112,6 +112,8 @@ class Slicer(wiring.Component):
         A job is at work. Register.
     taken : out
         A part is being completed in this clock: it comes out `latency` clocks later.
+    ended : out
+        It is the last one of its job.
     o : out
         ``data``, ``last`` (last part of the job), ``error`` (a beat that it has bits of was in error), ``left`` (the
         amount before this part). ``data`` is one LUT after registers.
@@ -142,6 +144,7 @@ class Slicer(wiring.Component):
             "room": In(1),
             "active": Out(1),
             "taken": Out(1),
+            "ended": Out(1),
             "o": Out(valid_only(data.StructLayout({"data": part_bits, "last": 1, "error": 1, "left": amount_bits}))),
         })  # fmt: skip
 
@@ -173,6 +176,7 @@ class Slicer(wiring.Component):
             self.job.ready.eq(~next_valid),
             self.taken.eq(visit & emit),
             job.finish.eq(visit & emit & job.final),
+            self.ended.eq(job.finish),
         ]
         with m.If(~next_valid):
             m.d.sync += [

@@ -68,7 +68,7 @@ class SeedLMAccelerator(wiring.Component):
     Parameters
     ----------
     config : Config
-        Codec and sizes; see `golden.build`.
+        Codecs and sizes; see `golden.build`.
 
     Members
     -------
@@ -170,7 +170,7 @@ class SeedLMAccelerator(wiring.Component):
             config=config, read_delay=p.mac_array.read_delay
         )
         m.submodules.gearbox = p.gearbox = Gearbox(config=config)
-        m.submodules.sequencer = p.sequencer = Sequencer(config=config, step_bits=p.activation_buffer.step_bits)
+        m.submodules.sequencer = p.sequencer = Sequencer(config=config, place_bits=p.activation_buffer.place_bits)
         m.submodules.mac_array = p.mac_array
         in_flight = p.mac_array.latency // p.sequencer.spacing + 2
         m.submodules.collector = p.collector = Collector(config=config, array=p.mac_array, in_flight=in_flight)
@@ -185,6 +185,10 @@ class SeedLMAccelerator(wiring.Component):
         connect(m, p.activation_streamer.o, p.activation_buffer.i)
         connect(m, p.weight_streamer.o, p.gearbox.i)
         sequencer, activation_buffer, mac_array = p.sequencer, p.activation_buffer, p.mac_array
+        codec = []
+        if self.config.more:
+            codec = [sequencer.codec]
+            m.d.comb += mac_array.codec.eq(sequencer.codec)
         m.d.comb += [
             sequencer.step_valid.eq(p.gearbox.o.valid),
             sequencer.step_error.eq(p.gearbox.o.payload.error),
@@ -197,8 +201,7 @@ class SeedLMAccelerator(wiring.Component):
             mac_array.step.eq(p.gearbox.o.payload.data),
             mac_array.valid.eq(sequencer.issue),
             mac_array.first.eq(sequencer.first),
-            mac_array.position[:-1].eq(sequencer.step),
-            mac_array.position[-1].eq(activation_buffer.bank),
+            mac_array.position.eq(Cat(sequencer.place, activation_buffer.bank, *codec)),
             activation_buffer.address.eq(mac_array.address),
             mac_array.mantissas.eq(activation_buffer.mantissas),
             mac_array.exponent.eq(activation_buffer.exponent),

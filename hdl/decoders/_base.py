@@ -13,12 +13,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from seedlm.golden.codecs import Codec
+from seedlm.golden.codecs._base import signed_bits
 from seedlm.golden.errors import SeedLMError
 
 __all__ = ["MAX_LATENCY", "WeightDecoder", "WordPart", "check"]
 
 MAX_LATENCY = 30  # clocks; what the tests of the lanes and of the activation buffer reach
-_RESERVED = {"first", "valid", "weights", "shift", "i", "o", "accumulator"}  # other ports of a decoder or a lane
+# Other ports of a decoder or a lane.
+_RESERVED = {"first", "valid", "weights", "shift", "factor", "i", "o", "accumulator"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class WeightDecoder(wiring.Component):
     shift_per_column : bool
         Every weight has a shift of its own, instead of one common to the step. The lane then aligns the products
         before it adds them.
+    factor_max : int
+        Largest magnitude of M, with which the step's sum of products is multiplied; 1 if words give none.
     keeps_state : bool
         What a word stands for depends on the words before it in its row: the decoder has `first` and `valid`.
     word_parts : tuple of WordPart
@@ -87,12 +91,15 @@ class WeightDecoder(wiring.Component):
         Column 0 first.
     shift : Out(range(max_shift + 1)) or Out(columns x range(max_shift + 1))
         Beside `weights`. Only if `max_shift` is not 0.
+    factor : Out(signed)
+        M, beside `weights`. Only if `factor_max` is not 1.
     """
 
     latency: int
     columns: int
     weight_bits: int
     max_shift: int = 0
+    factor_max: int = 1
     shift_per_column: bool = False
     keeps_state: bool = False
 
@@ -106,6 +113,8 @@ class WeightDecoder(wiring.Component):
         if self.max_shift:
             amount = range(self.max_shift + 1)
             members["shift"] = Out(data.ArrayLayout(amount, self.columns) if self.shift_per_column else amount)
+        if self.factor_max > 1:
+            members["factor"] = Out(signed(signed_bits(self.factor_max)))
         super().__init__(members)
 
     @property
@@ -132,6 +141,7 @@ def check(decoder: WeightDecoder) -> None:
     require(not (codec.column_shift_max and codec.step_shift_max), "cannot shift both columns and steps")
     equal("max_shift", codec.column_shift_max or codec.step_shift_max)
     equal("shift_per_column", codec.column_shift_max > 0)
+    equal("factor_max", codec.factor_max)
     at = 0
     for part in sorted(decoder.word_parts, key=lambda part: part.bits.start):
         require(part.name.isidentifier() and part.name not in _RESERVED, f"cannot call a part of the word {part.name}")
