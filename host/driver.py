@@ -10,6 +10,7 @@ import numpy as np
 
 from seedlm.golden.activations import check_vector
 from seedlm.golden.build import Config
+from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.images import activation_image, parse_results, scale_image, weight_image
 from seedlm.golden.matrix import PackedMatrix
@@ -53,7 +54,8 @@ class AcceleratorShared(SeedLMError):
 class Matrix:
     """A weight matrix in the accelerator's memory.
 
-    `scale` is a product's scale where none is given, `scales` the address of the row scales (None: the codec has none).
+    `scale` is a product's scale where none is given, `scales` the address of the row scales (None: the codec has none),
+    `codec` one of the build's.
     `rotation` is that of the rows (None: none): vectors are turned before they are stored.
     """
 
@@ -62,6 +64,7 @@ class Matrix:
     address: int
     scale: np.float32
     scales: int | None
+    codec: Codec
     rotation: Rotation | None = None
 
 
@@ -306,36 +309,43 @@ class Accelerator:
         loaded = self.load_image(
             matrix.rows,
             matrix.cols,
-            weight_image(self.config, matrix),
+            weight_image(self.config.of(matrix.codec), matrix),
+            codec=matrix.codec,
             scales=matrix.scales,
             scale=matrix.scale if matrix.scales is None else None,
         )
         return replace(loaded, rotation=matrix.rotation)
 
     def load_image(
-        self, rows: int, cols: int, image: np.ndarray, *, scales: np.ndarray | None = None, scale: float | None = None
-    ) -> Matrix:
+        self, rows: int, cols: int, image: np.ndarray, *, codec: Codec | None = None, scales: np.ndarray | None = None,
+        scale: float | None = None,
+    ) -> Matrix:  # fmt: skip
         """Put a weight image (`golden.images.weight_image`, uint8) and row scales (float32 [rows]) into the memory.
+
+        The image is one in `codec`; by default the build's first.
 
         Raises
         ------
         SeedLMError
-            Wrong sizes, row scales that are missing or not wanted, too large for the build or the memory.
+            A codec that the build has not, wrong sizes, row scales that are missing or not wanted, too large for the
+            build or the memory.
         """
         self._check_size(rows, cols)
-        size = region_sizes(self.config, rows, cols)["weights"]
+        build = self.config.of(codec or self.config.codec)
+        size = region_sizes(build, rows, cols)["weights"]
         if image.dtype != np.uint8 or image.shape != (size,):
             found = f"{image.dtype} {list(image.shape)}"
             raise SeedLMError(f"the image of {rows} x {cols} weights is uint8 [{size}], not {found}")
-        if bool(self.config.scale_beats(rows)) != (scales is not None):
-            raise SeedLMError(f"codec {self.config.codec} {'needs' if scales is None else 'has no'} row scales")
+        if bool(build.scale_beats(rows)) != (scales is not None):
+            raise SeedLMError(f"codec {build.codec} {'needs' if scales is None else 'has no'} row scales")
         if scales is not None and np.shape(scales) != (rows,):
             raise SeedLMError(f"{rows} rows need {rows} row scales, not shape {list(np.shape(scales))}")
         return Matrix(
             rows=rows,
             cols=cols,
             address=self._store(image),
-            scales=None if scales is None else self._store(scale_image(self.config, scales)),
+            codec=build.codec,
+            scales=None if scales is None else self._store(scale_image(build, scales)),
             scale=np.float32(1) if scale is None else np.float32(scale),
         )
 
@@ -359,7 +369,7 @@ class Accelerator:
     def place(self, matrix: Matrix, activations: int) -> ProductRegions:
         """Regions of a product of `matrix` and the activations at that address; the results' region is a new one."""
         return ProductRegions.place(
-            self.config, matrix.rows, matrix.cols, self.allocate,
+            self.config, matrix.rows, matrix.cols, self.allocate, codec=matrix.codec,
             weights=matrix.address, scales=matrix.scales or 0, activations=activations,
         )  # fmt: skip
 
@@ -640,7 +650,7 @@ class Accelerator:
             raise SeedLMError(f"the matrix has {matrix.cols} columns, x has {cols} elements")
         image = x if isinstance(x, Vector) else self._activations(x, matrix.rotation)
         if matrix.scales is not None and scale is not None:
-            raise SeedLMError(f"codec {self.config.codec} has row scales: a product has no scale, not {scale}")
+            raise SeedLMError(f"codec {matrix.codec} has row scales: a product has no scale, not {scale}")
         with np.errstate(over="ignore", under="ignore"):
             factor = matrix.scale if scale is None else np.float32(scale)
         if not np.isfinite(factor):

@@ -96,6 +96,8 @@ class ReferenceEngine:
         Gives the packed matrix of a name; asked once for each.
     memory : int
         Bytes that decoded matrices may take.
+    group : int, optional
+        G of the build that is modelled, for all matrices (default: each codec's own).
 
     Attributes
     ----------
@@ -103,10 +105,10 @@ class ReferenceEngine:
         Bytes that they take.
     """
 
-    def __init__(self, matrix: Callable[[str], PackedMatrix], memory: int = MEMORY):
+    def __init__(self, matrix: Callable[[str], PackedMatrix], memory: int = MEMORY, group: int | None = None):
         self.activations = Activations()
         self.decoded_bytes = 0
-        self._matrix, self._memory = matrix, memory
+        self._matrix, self._memory, self._group = matrix, memory, group
         self._ready: dict[str, Prepared | PackedMatrix] = {}
         self._kinds: dict[str, Kind] = {}
 
@@ -115,15 +117,15 @@ class ReferenceEngine:
             if name not in self._ready:
                 self._ready[name] = self._prepared(name)
         vectors = self.activations.vectors(x, (self._kinds[name] for name in names))
-        return [product(self._ready[name], vectors[self._kinds[name]]) for name in names]
+        return [product(self._ready[name], vectors[self._kinds[name]], group=self._group) for name in names]
 
     def _prepared(self, name: str) -> Prepared | PackedMatrix:
         matrix = self._matrix(name)
-        self._kinds[name] = matrix.rotation, matrix.codec.group
+        self._kinds[name] = matrix.rotation, self._group or matrix.codec.group
         room = self._memory - self.decoded_bytes
         if matrix.rows * matrix.cols > room:  # a weight takes a byte at least
             return matrix
-        prepared = Prepared(matrix)
+        prepared = Prepared(matrix, group=self._group)
         if prepared.nbytes > room:
             return matrix
         self.decoded_bytes += prepared.nbytes
@@ -226,8 +228,8 @@ class AcceleratorEngine:
     Parameters
     ----------
     accelerators : Accelerator or sequence of Accelerator
-        A build for each codec of the matrices. Products of several run one after the other, and their counters are
-        added up.
+        A build that has all codecs of the matrices, or several that have them together. Products of several builds run
+        one after the other, and their counters are added up.
     matrices : mapping of str to PackedMatrix
         Loaded now, all of them.
     progress : callable, optional
@@ -260,7 +262,7 @@ class AcceleratorEngine:
 
     def _accelerator(self, codec: Codec) -> Accelerator:
         """The one that has this codec; if none has, the first, which says what is wrong."""
-        fitting = [a for a in self.accelerators if codec.same_format(a.config.codec)]
+        fitting = [a for a in self.accelerators if any(codec.same_format(own) for own in a.config.codecs)]
         return (fitting or self.accelerators)[0]
 
     def products(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seedlm.golden.build import Config
+from seedlm.golden.build import MAX_CODECS, Config
 from seedlm.golden.codecs import FAMILIES, Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.hdl.registers import ID, VERSION_MAJOR, VERSION_MINOR, configuration_words, register
@@ -64,12 +64,17 @@ def read_config(read: Callable[[str], int]) -> Config:
     """
     fields = {name: register(name).unpack(read(name)) for name in configuration_words(Config())}
     sizes = {}
-    for name in ("LIMITS", "READ_FIFOS", "MORE_FIFOS", "SEGMENT"):
+    for name in ("LIMITS", "READ_FIFOS", "MORE_FIFOS"):
         sizes |= fields[name]
-    widths = fields["WIDTHS"]
+    widths, inside = fields["WIDTHS"], fields["SEGMENT"]
+    for n in range(1, min(inside["more_codecs"], MAX_CODECS - 1) + 1):
+        fields[f"CODEC_{n}"] = register(f"CODEC_{n}").unpack(read(f"CODEC_{n}"))
     try:
         config = Config(
             codec=_codec_from(fields["CODEC"]),
+            more=tuple(_codec_from(values) for name, values in fields.items() if name.startswith("CODEC_")),
+            group=inside["group"] or None,
+            segment_bits=inside["segment_bits"],
             lanes=widths["lanes"],
             addr_bits=widths["addr_bits"],
             bus_bits=widths["bus_bits"],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seedlm.golden.build import Config
+from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.hdl.registers import register
 
@@ -76,6 +77,8 @@ class ProductRegions:
         Addresses.
     scales : int
         Address of the row scales, not looked at by codecs without.
+    codec : int or None
+        Which of the codecs of the build; None in a build of one, which has no register for it.
     """
 
     rows: int
@@ -84,23 +87,29 @@ class ProductRegions:
     activations: int
     results: int
     scales: int = 0
+    codec: int | None = None
 
     @classmethod
     def place(
-        cls, config: Config, rows: int, cols: int, allocate: Callable[[int], int], **placed: int
-    ) -> ProductRegions:
+        cls, config: Config, rows: int, cols: int, allocate: Callable[[int], int], *, codec: Codec | None = None,
+        **placed: int,
+    ) -> ProductRegions:  # fmt: skip
         """Regions for a product of `rows` x `cols` weights.
 
         Parameters
         ----------
         allocate : callable
             Gives the address of a region of so many bytes: an `Allocator`, `host.driver.Accelerator.allocate`.
+        codec : Codec, optional
+            Of the weights; by default the build's first.
         **placed : int
             Addresses of regions that exist already, by name: a matrix that is loaded, activations that are shared.
         """
-        sizes = region_sizes(config, rows, cols)
+        codec = codec or config.codec
+        sizes = region_sizes(config.of(codec), rows, cols)
+        number = config.number(codec) if config.more else None
         addresses = {name: allocate(size) for name, size in sizes.items() if size and name not in placed}
-        return cls(rows=rows, cols=cols, **addresses, **placed)
+        return cls(rows=rows, cols=cols, codec=number, **addresses, **placed)
 
     def words(self, *, scale: float = 1.0, same: bool = False) -> dict[str, int]:
         """The registers that describe the product to the accelerator, by name, in the order of their addresses.
@@ -132,4 +141,6 @@ class ProductRegions:
         with np.errstate(over="ignore", under="ignore"):
             words["SCALE"] = int(np.float32(scale).view(np.uint32))
         words["FLAGS"] = register("FLAGS").pack(same=int(same))
+        if self.codec is not None:
+            words["WEIGHT_CODEC"] = self.codec
         return words
