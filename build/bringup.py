@@ -64,17 +64,17 @@ def write_images(
     """
     out = Path(out)
     rows, cols = matrix.shape
-    regions = _place(config, rows, cols, base)
+    regions = _place(config, matrix, base)
     images = _images(config, matrix, x, scale)
     manifest = {
         "tensor": name,
         "rows": rows,
         "cols": cols,
-        "codec": asdict(config.codec),
-        "config": {key: value for key, value in asdict(config).items() if key != "codec"},
+        "codec": asdict(config.of(matrix.codec).codec),
+        "config": {key: value for key, value in asdict(config).items() if key not in ("codec", "more")},
         "regions": {region: _entry(region, getattr(regions, region), data) for region, data in images.items()},
         "check": _registers({"ID": ID, **configuration_words(config)}),
-        "registers": _registers(regions.words(scale=_factor(config, matrix, scale)) | {"SUBMIT": 1}),
+        "registers": _registers(regions.words(scale=_factor(matrix, scale)) | {"SUBMIT": 1}),
         "expect": _expect(ErrorCode.NONE if finite(x) else ErrorCode.NONFINITE),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -85,14 +85,15 @@ def write_images(
     return manifest
 
 
-def _place(config: Config, rows: int, cols: int, base: int) -> ProductRegions:
+def _place(config: Config, matrix: PackedMatrix, base: int) -> ProductRegions:
     """The regions of a product from address `base` on."""
+    rows, cols = matrix.shape
     if rows > config.max_rows or cols > config.max_cols:
         raise SeedLMError(f"this build takes up to {config.max_rows} x {config.max_cols} weights, not {rows} x {cols}")
     if base < 0 or base % PAGE:
         raise SeedLMError(f"the base address must be a multiple of {PAGE}, not {base:#x}")
     allocate = Allocator(base, 1 << 65)
-    regions = ProductRegions.place(config, rows, cols, allocate)
+    regions = ProductRegions.place(config, rows, cols, allocate, codec=matrix.codec)
     end, bits = allocate.next, config.addr_bits
     if end > 1 << bits:
         raise SeedLMError(f"the regions end at {end:#x}, above the {bits} address bits of this build")
@@ -101,19 +102,20 @@ def _place(config: Config, rows: int, cols: int, base: int) -> ProductRegions:
 
 def _images(config: Config, matrix: PackedMatrix, x: np.ndarray, scale: float | None) -> dict[str, np.ndarray]:
     """Contents of the regions, uint8, in the order in which they are placed; of the results what must come out."""
-    y = product(matrix, x, scale)
-    images = {"weights": weight_image(config, matrix)}
-    if config.row_scales:
-        images["scales"] = scale_image(config, matrix.scales)
+    y = product(matrix, x, scale, group=config.group)
+    build = config.of(matrix.codec)
+    images = {"weights": weight_image(build, matrix)}
+    if build.row_scales:
+        images["scales"] = scale_image(build, matrix.scales)
     images["activations"] = activation_image(config, x if matrix.rotation is None else matrix.rotation.half(x))
     # Results are compared: what the last beat holds behind the last row is not defined.
     images["results"] = y.astype("<f4", copy=False).view(np.uint8)
     return images
 
 
-def _factor(config: Config, matrix: PackedMatrix, scale: float | None) -> np.float32:
+def _factor(matrix: PackedMatrix, scale: float | None) -> np.float32:
     """The product's scale as the register takes it."""
-    if config.row_scales:
+    if matrix.codec.row_scales:
         return np.float32(1)
     return matrix.scale if scale is None else np.float32(scale)
 

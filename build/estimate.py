@@ -105,7 +105,7 @@ class Estimate:
         """For JSON."""
         return {
             "module": self.module,
-            "codec": self.config.codec.name,
+            "codec": self.config.name,
             "lanes": self.config.lanes,
             "yosys": self.yosys,
             "total": asdict(self.total),

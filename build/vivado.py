@@ -119,10 +119,9 @@ def _core_constraints(name: str, part_name: str, period_ns: float) -> str:
 
 def _ip_settings(config: Config, verilog: str) -> dict[str, object]:
     ports = sorted(next(module.ports for module in modules(verilog) if module.name == TOP))
-    codec = config.codec
     return {
         **{f"ip_{key}": value for key, value in IP.items()},
-        "ip_description": f"Matrix-vector product with weights stored as {codec}, {config.lanes} lanes",
+        "ip_description": f"Matrix-vector product with weights stored as {config.name}, {config.lanes} lanes",
         "ip_families": {"virtex7": "Production", "kintex7": "Production", "artix7": "Production", "zynq": "Production"},
         "m_axi_ports": [name for name in ports if name.startswith("m_axi_")],
         "s_axi_ports": [name for name in ports if name.startswith("s_axi_")],
@@ -130,7 +129,7 @@ def _ip_settings(config: Config, verilog: str) -> dict[str, object]:
         "m_axi_data_bits": config.bus_bits,
         "register_bytes": 1 << ADDRESS_BITS,
         "parameters": {
-            "CODEC": codec.name,
+            "CODEC": config.name,
             "LANES": config.lanes,
             "MEMORY_DATA_BITS": config.bus_bits,
             "MEMORY_ADDRESS_BITS": config.addr_bits,

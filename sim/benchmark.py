@@ -8,11 +8,13 @@ needs no more than the rows that are checked.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from seedlm.golden.build import Config
+from seedlm.golden.codecs import Codec
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.images import parse_results, scale_image
 from seedlm.golden.matrix import PackedMatrix
@@ -40,7 +42,7 @@ class RandomMatrix:
     Parameters
     ----------
     config : Config
-        The build: codec, lanes and bus.
+        The build, of one codec (`Config.of`): lanes and bus.
     rows, cols : int
         The matrix. What is past its last row and its last column is random, too.
     seed : int
@@ -108,9 +110,9 @@ class RandomMatrix:
             image = scale_image(self.config, self.scales)
             scales = device.allocate(image.size)
             device.simulation.mem_write(scales, image)
-        return Matrix(
-            rows=self.rows, cols=self.cols, address=address, scale=self.config.codec.default_scale(), scales=scales
-        )
+        codec = self.config.codec
+        return Matrix(rows=self.rows, cols=self.cols, address=address, scale=codec.default_scale(), scales=scales,
+                      codec=codec)  # fmt: skip
 
 
 def sample(rows: int, cols: int, seed: int) -> np.ndarray:
@@ -123,8 +125,9 @@ def sample(rows: int, cols: int, seed: int) -> np.ndarray:
 
 
 def measure(
-    device: Accelerator, rows: int, cols: int, *, seed: int, products: int = 1, advance: Advance = lambda n: None
-) -> Measurement:
+    device: Accelerator, rows: int, cols: int, *, seed: int, products: int = 1, codecs: Sequence[Codec] = (),
+    advance: Advance = lambda n: None,
+) -> Measurement:  # fmt: skip
     """Run `products` products of random matrices and vectors, queued at once, and check the outputs.
 
     The matrices and the vectors are all different.
@@ -135,6 +138,8 @@ def measure(
         Idle; its memory is used again for the next measurement.
     products : int
         At most ``config.queue_depth``.
+    codecs : sequence of Codec
+        Of the products, in turn, of a build that has them; by default its first.
     advance : callable
         As for `sim.measure.run`.
 
@@ -145,7 +150,8 @@ def measure(
     """
     config, simulation = device.config, device.simulation
     rng = np.random.default_rng(seed)
-    matrices = [RandomMatrix(config, rows, cols, seed + i) for i in range(products)]
+    builds = [config.of(codec) for codec in codecs or [config.codec]]
+    matrices = [RandomMatrix(builds[i % len(builds)], rows, cols, seed + i) for i in range(products)]
     vectors = [rng.standard_normal(cols).astype(np.float16) for _ in matrices]
     size = region_sizes(config, rows, cols)["results"]
     with device.scratch():
@@ -163,9 +169,12 @@ def measure(
             raise SeedLMError(f"a product of {rows} x {cols} random weights ended with {code.name}: {code.doc}")
     chosen = sample(rows, cols, seed)
     with np.errstate(over="ignore", under="ignore"):
-        expected = [product(matrix.matrix(chosen), x) for matrix, x in zip(matrices, vectors, strict=True)]
+        expected = [product(matrix.matrix(chosen), x, group=config.group)
+                    for matrix, x in zip(matrices, vectors, strict=True)]  # fmt: skip
     results = [parse_results(config, part, rows)[chosen] for part in data]
-    return measured.compared(zip(results, expected, strict=True))
+    return replace(measured, codecs=tuple(dict.fromkeys(build.codec.name for build in builds))).compared(
+        zip(results, expected, strict=True)
+    )
 
 
 def record(measured: Measurement, reader: float | None = None) -> dict:

@@ -116,7 +116,7 @@ class _Engine:
         collector = Collector(config=config, array=array, in_flight=2)
         return cls(
             config=config,
-            spacing=Sequencer(config=config, step_bits=position - 1).spacing,
+            spacing=Sequencer(config=config, place_bits=position - 1).spacing,
             weight=ANSWER + STREAM + 1 + Gearbox(config=config).latency,
             activation=ANSWER + STREAM + ActivationConverter(config=config).latency + COUNTED,
             # The collector is told one clock before the first lane is complete.
@@ -147,8 +147,8 @@ class _Engine:
                 there = weights(self._beat(at * steps + step)) + self.weight
                 bounds.append(there + (steps - 1 - step) + (group - at) * apart)
         for entry in {0, codec.groups(cols) - 1}:
-            beat = ((entry + 1) * 16 * codec.group - 1) // config.bus_bits
-            if 16 * codec.group <= config.bus_bits:  # else beats that the vector does not have take their clock, too
+            beat = ((entry + 1) * 16 * config.group - 1) // config.bus_bits
+            if 16 * config.group <= config.bus_bits:  # else beats that the vector does not have take their clock, too
                 beat = min(beat, config.activation_beats(cols) - 1)
             step = entry * codec.steps_per_group
             bounds.append(activations(beat) + self.activation + (steps - 1 - step) + group * apart)

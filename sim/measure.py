@@ -29,7 +29,7 @@ Advance = Callable[[int], None]
 
 
 def product_beats(config: Config, rows: int, cols: int) -> int:
-    """Beats that a product moves at least, both directions."""
+    """Beats that a product moves at least, both directions, in a build of one codec."""
     return sum(region_sizes(config, rows, cols).values()) // config.beat_bytes
 
 
@@ -60,6 +60,8 @@ class Measurement(Counted):
         Rows and columns of each product.
     counters : dict of str to int
         The accelerator's own over all of them (`hdl.registers.COUNTERS`).
+    codecs : tuple of str
+        Of the products, where the build has several.
     codes : tuple of ErrorCode
         How each ended.
     checked, equal : int
@@ -74,6 +76,7 @@ class Measurement(Counted):
     memory: Memory
     shapes: tuple[tuple[int, int], ...]
     counters: dict[str, int]
+    codecs: tuple[str, ...] = ()
     codes: tuple[ErrorCode, ...] = ()
     checked: int = 0
     equal: int = 0
@@ -114,7 +117,7 @@ class Measurement(Counted):
         return {
             "rows": rows,
             "cols": cols,
-            "codec": self.config.codec.name,
+            "codec": "+".join(self.codecs) or self.config.name,
             "memory": self.memory.name,
             "cycles": self.cycles,
             "data_beats": self.data_beats,
@@ -167,7 +170,7 @@ def run(
     shapes = tuple((job.regions.rows, job.regions.cols) for job in jobs)
     if advance:
         # They take a cycle for every beat at least: so many pass before there is any use in waiting.
-        beats = sum(product_beats(config, *shape) for shape in shapes)
+        beats = sum(_beats(config, job.regions) for job in jobs)
         while beats:
             n = min(beats, STEP_CYCLES)
             simulation.step(n)
@@ -178,6 +181,10 @@ def run(
         config=config, memory=simulation.memory, shapes=shapes, codes=codes, simulated=simulation.cycles - begin,
         seconds=time.process_time() - started, counters=device.counters(),
     )  # fmt: skip
+
+
+def _beats(config: Config, regions: ProductRegions) -> int:
+    return product_beats(config.of(config.codecs[regions.codec or 0]), regions.rows, regions.cols)
 
 
 def run_matrix(
