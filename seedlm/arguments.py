@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from seedlm.golden.build import Config
 from seedlm.golden.codecs import DEFAULT_CODEC, Codec, codec, codec_help
 from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.atomic import require_new, require_writable
+from seedlm.golden.presets import PRESETS, preset
 from seedlm.golden.recipes import DEFAULT_RECIPE, RECIPES, Recipe, recipe
 from seedlm.sim.memories import DEFAULT_MEMORY, MEMORIES, memory_help
 
@@ -32,6 +34,7 @@ __all__ = [
     "add_build_arguments",
     "add_codec_arguments",
     "add_memory_argument",
+    "add_preset_argument",
     "add_recipe_argument",
     "add_rotate_argument",
     "add_set_argument",
@@ -70,6 +73,14 @@ def codec_argument(text: str) -> Codec:
     """A codec by its name."""
     try:
         return codec(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def preset_argument(text: str) -> Config:
+    """A build by its name."""
+    try:
+        return preset(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -192,17 +203,26 @@ def matrices_of(checkpoint: Checkpoint, args: argparse.Namespace, console: Conso
 def add_build_arguments(parser: argparse.ArgumentParser, *, codec: bool = True) -> None:
     """The options that choose a build of the accelerator, for `build_config`; without `codec` a file decides that."""
     default = Config()
+    add_preset_argument(parser)
     if codec:
         parser.add_argument(
-            "--codec", type=codec_argument, default=default.codec,
-            help=f"how weights are stored (default: {default.codec})",
+            "--codec", type=codec_argument, action="append", default=[],
+            help=f"how weights are stored; given several times, the build has several codecs (default: {default.codec},"
+            " or those of the preset)",
         )  # fmt: skip
     for field, what in SIZES.items():
-        value = getattr(default, field)
         parser.add_argument(
-            f"--{field.replace('_', '-')}", metavar="N", type=positive, default=value,
-            help=f"{what} (default: {value})",
+            f"--{field.replace('_', '-')}", metavar="N", type=positive,
+            help=f"{what} (default: {getattr(default, field)})",
         )  # fmt: skip
+
+
+def add_preset_argument(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses a build that has a name."""
+    told = "; ".join(f"{name}: {', '.join(codec.name for codec in config.codecs)}" for name, config in PRESETS.items())
+    parser.add_argument(
+        "--preset", metavar="NAME", type=preset_argument, help=f"a build of several codecs that has a name ({told})"
+    )
 
 
 def add_memory_argument(parser: argparse.ArgumentParser, of: str = "") -> None:
@@ -214,11 +234,26 @@ def add_memory_argument(parser: argparse.ArgumentParser, of: str = "") -> None:
 
 
 def build_config(args: argparse.Namespace, codec: Codec | None = None) -> Config:
-    """The build that the options of `add_build_arguments` describe; raises `SeedLMError` if there is none."""
-    try:
-        return Config(codec=codec or args.codec, **{field: getattr(args, field) for field in SIZES})
-    except ValueError as error:
-        raise SeedLMError(str(error)) from error
+    """The build that the options of `add_build_arguments` describe.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    codec : Codec, optional
+        Of a file: the build's only codec, unless a preset is asked for.
+
+    Raises
+    ------
+    SeedLMError
+        There is no such build.
+    """
+    sizes = {field: getattr(args, field) for field in SIZES if getattr(args, field) is not None}
+    if args.bus_bits is not None:
+        sizes["burst_beats"] = None  # follows from the bus
+    codecs = [codec] if codec and not args.preset else getattr(args, "codec", [])
+    if codecs:
+        sizes |= {"codec": codecs[0], "more": tuple(codecs[1:]), "group": None}
+    return replace(args.preset or Config(), **sizes)
 
 
 def positive(text: str) -> int:

@@ -13,11 +13,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedlm.arguments import CODEC_HELP, codec_argument
+from seedlm.arguments import CODEC_HELP, add_preset_argument, codec_argument
 from seedlm.console import Console, Progress, complain
 from seedlm.golden.build import Config
 from seedlm.golden.codecs import CODECS, Codec, codec
 from seedlm.golden.errors import SeedLMError
+from seedlm.golden.presets import PRESETS
 from seedlm.sim.memories import MEMORIES, memory_help
 from seedlm.sim.report import COMPARED, add_speedups, check_targets, markdown, shape_name
 
@@ -39,6 +40,7 @@ EXAMPLES = """\
 examples:
   seedlm bench --quick
   seedlm bench --shape 4096x4096 --codec seedlm4 --memory ddr3
+  seedlm bench --preset universal --shape 4096x4096
   seedlm bench --out out/bench
 
 What it prints:
@@ -81,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--codec", metavar="NAME", type=codec_argument, action="append",
         help=f"this codec and fp16 only (may be repeated): {CODEC_HELP}",
     )  # fmt: skip
+    add_preset_argument(parser)
     parser.add_argument(
         "--memory", choices=list(MEMORIES), action="append",
         help=f"this memory only (may be repeated; default: {' and '.join(DEFAULT_MEMORIES)}); {memory_help()}",
@@ -106,6 +109,7 @@ def _command(args: argparse.Namespace) -> str:
     """The command that does the same."""
     words = ["seedlm", NAME]
     words += ["--quick"] if args.quick else []
+    words += ["--preset", next(name for name, c in PRESETS.items() if c == args.preset)] if args.preset else []
     for shape in args.shape or ():
         words += ["--shape", "{}x{}".format(*shape)]
     for kind in args.codec or ():
@@ -127,19 +131,32 @@ class Bench:
         Measure the queued products of the bundled model, too.
     options : dict
         Of `Config`, besides the codec.
+    build : Config, optional
+        One build that has all codecs, instead of one for each.
     """
 
     def __init__(
         self, shapes: list[tuple[int, int]], codecs: list[Codec], memories: list[str], *, queued: bool, seed: int,
-        console: Console, **options: int,
+        console: Console, build: Config | None = None, **options: int,
     ) -> None:  # fmt: skip
         self.shapes, self.memories, self.seed, self.console = shapes, memories, seed, console
-        baseline = codec(COMPARED)
-        self.configs = [Config(codec=c, **options) for c in [baseline, *(c for c in codecs if c.name != COMPARED)]]
+        if build is None:
+            baseline = codec(COMPARED)
+            codecs = [baseline, *(c for c in codecs if c.name != COMPARED)]
+            self.builds = [(Config(codec=c, **options), [c]) for c in codecs]
+        else:
+            self.builds = [(build, [build.of(c).codec for c in codecs])]
         self.jobs = [(rows, cols, 1) for rows, cols in shapes]
         if queued:
             self.jobs.insert(0, (*QUEUED_SHAPE, QUEUED_PRODUCTS))
         self.rows: list[dict] = []
+
+    def _tasks(self, config: Config, codecs: list[Codec]) -> list[tuple[tuple[Codec, ...], tuple[int, int, int]]]:
+        """What is measured on a build: codecs in turn, and a job; queued products also with all codecs in turn."""
+        tasks = [((codec,), job) for job in self.jobs for codec in codecs]
+        if len(codecs) > 1:
+            tasks += [(tuple(codecs), (*shape, QUEUED_PRODUCTS)) for *shape, products in self.jobs if products > 1]
+        return tasks
 
     def run(self, save: Progress) -> None:
         """Measure everything into `rows`; `save(n)` is called with their number after each."""
@@ -147,21 +164,24 @@ class Bench:
         from seedlm.sim.benchmark import Readers
         from seedlm.sim.measure import product_beats
 
-        def beats(config: Config, rows: int, cols: int, products: int) -> int:
-            return products * product_beats(config, rows, cols)
+        def beats(config: Config, codecs: tuple[Codec, ...], job: tuple[int, int, int]) -> int:
+            rows, cols, products = job
+            return sum(product_beats(config.of(codecs[i % len(codecs)]), rows, cols) for i in range(products))
 
-        readers = Readers(self.configs[0].bus_bits, self.configs[0].burst_beats)
-        total = len(self.memories) * sum(beats(c, *job) for c in self.configs for job in self.jobs)
+        first = self.builds[0][0]
+        readers = Readers(first.bus_bits, first.burst_beats)
+        work = [(config, self._tasks(config, codecs)) for config, codecs in self.builds]
+        total = len(self.memories) * sum(beats(config, *task) for config, tasks in work for task in tasks)
         with self.console.progress("cycles", total) as advance:
-            for config in self.configs:
-                self.console.hint(f"{config.codec}: preparing the simulation (compiled once, then kept)")
+            for config, tasks in work:
+                self.console.hint(f"{config.name}: preparing the simulation (compiled once, then kept)")
                 for memories in self._by_controller():
                     with Accelerator(config, memory=memories[0]) as device:
-                        for memory, (rows, cols, products) in itertools.product(memories, self.jobs):
+                        for memory, (codecs, job) in itertools.product(memories, tasks):
                             # From reset: every row finds the refresh timer in the same state as its reader does.
                             device.simulation.configure(memory)
                             device.reset()
-                            self._one(device, readers, rows, cols, products, advance)
+                            self._one(device, readers, codecs, job, advance)
                             save(len(self.rows))
 
     def _by_controller(self) -> list[list[str]]:
@@ -169,10 +189,12 @@ class Bench:
         groups = itertools.groupby(self.memories, lambda name: MEMORIES[name].controller)
         return [list(group) for _, group in groups]
 
-    def _one(self, device, readers: Readers, rows: int, cols: int, products: int, advance: Progress) -> None:
+    def _one(self, device, readers: Readers, codecs: tuple[Codec, ...], job: tuple[int, int, int],
+             advance: Progress) -> None:  # fmt: skip
         from seedlm.sim.benchmark import measure, record
 
-        m = measure(device, rows, cols, seed=self.seed, products=products, advance=advance)
+        rows, cols, products = job
+        m = measure(device, rows, cols, seed=self.seed, products=products, codecs=codecs, advance=advance)
         row = record(m, readers.efficiency(m.memory, m.data_beats))
         self.rows.append(row)
         add_speedups(self.rows)
@@ -189,7 +211,7 @@ def _report(bench: Bench, command: str) -> dict:
     """The JSON object."""
     add_speedups(bench.rows)
     order = {shape: i for i, shape in enumerate(bench.shapes)}
-    codecs = {c.codec.name: i for i, c in enumerate(bench.configs)}
+    codecs = {c.name: i for i, c in enumerate(c for _, codecs in bench.builds for c in codecs)}
     memories = {m: i for i, m in enumerate(bench.memories)}
     rows = sorted(
         (row for row in bench.rows if row["products"] == 1),
@@ -215,11 +237,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from seedlm.sim.pictures import draw
 
     shapes = args.shape or list(QUICK_SHAPES if args.quick else SHAPES)
-    codecs = args.codec or [CODECS[name] for name in (QUICK_CODECS if args.quick else CODECS)]
+    if args.preset:
+        codecs = args.codec or list(args.preset.codecs)
+    else:
+        codecs = args.codec or [CODECS[name] for name in (QUICK_CODECS if args.quick else CODECS)]
     memories = [name for name in MEMORIES if name in (args.memory or DEFAULT_MEMORIES)]
     bench = Bench(
         list(dict.fromkeys(shapes)), list(dict.fromkeys(codecs)), memories, queued=not args.shape, seed=args.seed,
-        console=console, **OPTIONS,
+        console=console, build=args.preset, **OPTIONS,
     )  # fmt: skip
     try:
         args.out.mkdir(parents=True, exist_ok=True)

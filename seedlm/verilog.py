@@ -19,6 +19,8 @@ EXAMPLES = """\
 examples:
   seedlm verilog --out out/rtl
   seedlm verilog --out out/rtl --codec seedlm3 --lanes 8
+  seedlm verilog --out out/rtl --codec trellis4 --codec trellis2 --codec fp16
+  seedlm verilog --out out/rtl --preset universal
 """
 
 
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     generated = generate(config, args.out)
     lines = generated.verilog.read_text().count("\n")
     console.print(f"{generated.verilog}: {lines:,} lines, {'written' if generated.changed else 'unchanged'}")
-    console.print(f"{generated.config}: {config.codec}, {config.lanes} lanes, {config.bus_bits}-bit memory bus")
+    console.print(f"{generated.config}: {config.name}, {config.lanes} lanes, {config.bus_bits}-bit memory bus")
     console.json(
         {
             "verilog": str(generated.verilog),

@@ -145,7 +145,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     clock = f"{1000 / project.period_ns:.2f} MHz"
     console.print(f"{project.out}: flow {project.flow}, {len(project.files)} files,"
                   f" {'written' if project.changed else 'unchanged'}")  # fmt: skip
-    console.print(f"{config.codec}, {config.lanes} lanes on {project.board or project.part}, {clock}")
+    console.print(f"{config.name}, {config.lanes} lanes on {project.board or project.part}, {clock}")
     if project.fill_in:
         console.print(f"to be filled in before it can run: {len(project.fill_in)} values (listed in vivado.json)")
     report = _described(project)
