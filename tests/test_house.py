@@ -41,6 +41,7 @@ LONG_FUNCTIONS = {
 
 # Modules of hdl/ with a component, tested with the one it belongs to.
 TESTED_ELSEWHERE = {
+    "hdl/decoder_bank.py": "test_several",
     "hdl/lane.py": "test_mac",
     "hdl/lfsr_bank.py": "test_reconstruction",
     "hdl/write_master.py": "test_writer",

@@ -17,6 +17,7 @@ from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import write_packed
 from seedlm.golden.images import parse_results, words_from_image
 from seedlm.golden.matrix import PackedMatrix
+from seedlm.golden.presets import PRESETS
 from seedlm.golden.product import product
 from seedlm.hdl.registers import REGISTERS, register
 
@@ -63,6 +64,24 @@ def test_files_hold_what_the_manifest_says(name, tmp_path):
         assert np.array_equal(data["scales"].view(np.float32)[: matrix.rows], matrix.scales)
     y = parse_results(config, data["results"].tobytes(), matrix.rows)
     assert np.array_equal(y.view(np.uint32), product(matrix, x).view(np.uint32))
+
+
+def test_a_build_of_several_codecs(packed, tmp_path):
+    """The image is that of the matrix's codec, the registers say which one it is, and G is the build's."""
+    assert main(["image", str(packed), "--tensor", "half.weight", "--preset", "paper", "--out", str(tmp_path)]) == 0
+    several = json.loads((tmp_path / "manifest.json").read_text())
+    _, matrix, x = case("seedlm4")
+    preset = PRESETS["paper"]
+    manifest = write_images(tmp_path / "other", preset, matrix, x)
+    alone = write_images(tmp_path / "alone", preset.of(matrix.codec), matrix, x)
+    assert several["regions"]["weights"]["sha256"] == alone["regions"]["weights"]["sha256"]
+    written = {entry["name"]: int(entry["value"], 16) for entry in manifest["registers"]}
+    checked = {entry["name"]: int(entry["value"], 16) for entry in manifest["check"]}
+    assert written["WEIGHT_CODEC"] == 0
+    assert register("SEGMENT").unpack(checked["SEGMENT"])["more_codecs"] == 1
+    assert register("CODEC_1").unpack(checked["CODEC_1"])["family"] == codec("fp16").family_number
+    y = np.fromfile(tmp_path / "other" / "expected.bin", "<f4")
+    assert np.array_equal(y.view(np.uint32), product(matrix, x, group=preset.group).view(np.uint32))
 
 
 def test_register_writes_describe_the_product(tmp_path):

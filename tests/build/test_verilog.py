@@ -107,8 +107,9 @@ def test_the_json_describes_it(made):
     assert {name: description["codec"][name] for name in "CPKB"} == {"C": 4, "P": 2, "K": 6, "B": 3}
     assert description["codec"]["derived"]["word_bits"] == 17
     assert description["codec"]["derived"]["taps"] == [0, 1]
+    assert description["more_codecs"] == []
     for field in dataclasses.fields(Config):
-        if field.name != "codec":
+        if field.name not in ("codec", "more"):
             assert description["config"][field.name] == getattr(CONFIG, field.name)
     for name in ("acc_bits", "weight_bits", "step_bits", "dot_bits"):
         assert description["derived"][name] == getattr(CONFIG, name)

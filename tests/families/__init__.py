@@ -23,7 +23,7 @@ import numpy as np
 from seedlm.golden.codecs import FAMILIES, Codec
 from seedlm.golden.registry import modules
 
-__all__ = ["CODECS", "corner_rows", "family_tests", "quick"]
+__all__ = ["CODECS", "corner_rows", "family_tests", "mixed_rows", "quick", "steps_of"]
 
 _TESTS: dict[str, ModuleType] = {module.__name__.rsplit(".", 1)[-1]: module for module in modules(__name__)}
 assert set(_TESTS) == set(FAMILIES), f"families {sorted(FAMILIES)} have tests {sorted(_TESTS)}"
@@ -42,6 +42,24 @@ def corner_rows(kind: Codec, rows: int, cols: int, rng: np.random.Generator) -> 
     if hasattr(family, "corner_rows"):
         return family.corner_rows(kind, rows, cols, rng)
     return rng.choice(family.corner_words(kind), kind.words_layout(rows, cols)[1])
+
+
+def mixed_rows(kind: Codec, rows: int, cols: int, rng: np.random.Generator) -> np.ndarray:
+    """Words of random rows with extreme words among them; where those cannot stand anywhere, rows of either sort."""
+    words = kind.random_words(rows, cols, rng)
+    corners = corner_rows(kind, rows, cols, rng)
+    anywhere = not hasattr(family_tests(kind), "corner_rows")
+    return np.where(rng.random(words.shape if anywhere else (rows, 1)) < (0.3 if anywhere else 0.5), corners, words)
+
+
+def steps_of(kind: Codec, cols: int) -> list[int | None]:
+    """The first column of every step of a row; None for those that bring no weights."""
+    out: list[int | None] = []
+    for column in range(0, cols, kind.step_columns):
+        if kind.header_steps and column % kind.chunk == 0:
+            out += [None] * kind.header_steps
+        out.append(column)
+    return out
 
 
 def quick(kind: Codec) -> bool:

@@ -78,7 +78,7 @@ def test_largest_sums(kind):
     check(matrix, x)
     check(matrix, -x)
     terms = family_tests(kind).terms(kind, words[0].tolist())[:cols]
-    assert max(abs(n) for n, _ in terms) == kind.weight_max
+    assert max(abs(n) for n, _ in terms) == kind.weight_max * kind.factor_max
     assert exact(matrix, x).tolist() == [sum(n * (2047 << 6) << (shift + 29) for n, shift in terms)] * 2
 
 

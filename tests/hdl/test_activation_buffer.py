@@ -67,7 +67,7 @@ class Bench:
         """All steps of the vector, each as soon as its group is there, and `restart` of them once more."""
         expected = columns(self.config, x)
         per_group = self.config.codec.steps_per_group
-        bank = int(self.dut.bank.value) << self.buffer.step_bits
+        bank = int(self.dut.bank.value) << self.buffer.place_bits
         asked = []
         for clock in range(20_000):
             step = clock_step = len(asked)

@@ -9,8 +9,6 @@ from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
 
 import seedlm.hdl.counters
-from seedlm.golden.build import Config
-from seedlm.golden.codecs import codec
 from seedlm.hdl import layouts
 from seedlm.hdl.control import Control
 from seedlm.hdl.registers import (
@@ -23,6 +21,7 @@ from seedlm.hdl.registers import (
     counter_registers,
     register,
 )
+from tests.hdl import builds
 from tests.testbench.register_master import OKAY, SLVERR, RegisterMaster
 from tests.testbench.runner import run_testbench
 from tests.testbench.streams import Sink, Stalls, cycles, rng, start, until
@@ -34,7 +33,14 @@ DESCRIPTOR = [r for r in REGISTERS if register("WEIGHTS_LO").offset <= r.offset 
 
 def config_from(values):
     values = dict(values)
-    return Config(codec=codec(values.pop("codec")), **values)
+    return builds.build(values.pop("codec"), **values)
+
+
+def there(config):
+    """The registers of a build: those of the table, but what several codecs need only where there are several."""
+    more = {"WEIGHT_CODEC"} if len(config.codecs) > 1 else set()
+    more |= {f"CODEC_{n}" for n in range(1, len(config.codecs))}
+    return [r for r in REGISTERS if r.name in more or not (r.name == "WEIGHT_CODEC" or r.name.startswith("CODEC_"))]
 
 
 async def open_bench(dut, name):
@@ -48,7 +54,8 @@ async def open_bench(dut, name):
 
 def reset_values(config):
     words = configuration_words(config)
-    return {r.name: words.get(r.name, r.reset) for r in REGISTERS}
+    words["VERSION"] = 1 << 16 | (2 if len(config.codecs) > 1 else 1)
+    return {r.name: words.get(r.name, r.reset) for r in there(config)}
 
 
 @cocotb.test()
@@ -56,7 +63,7 @@ async def table(dut):
     """After reset every register reads as the table says; everything else answers SLVERR."""
     config, _clk, master = await open_bench(dut, "table")
     want = reset_values(config)
-    by_offset = {r.offset: r for r in REGISTERS}
+    by_offset = {r.offset: r for r in there(config)}
     for offset in range(0, 4096, 4):
         value, response = await master.read(offset | master.random.randrange(4))
         if offset in by_offset:
@@ -72,7 +79,7 @@ async def table(dut):
         assert await master.write(offset, 0xFFFFFFFF, strobes) == SLVERR, f"{offset:#x} with strobes {strobes}"
         if r is None or not r.access.writable:
             assert await master.write(offset, 0xFFFFFFFF) == SLVERR, f"{offset:#x}"
-    for r in REGISTERS:
+    for r in there(config):
         value = await master.get(r.name)
         assert want[r.name] in (None, value), f"{r.name} changed to {value:#x}"
     assert dut.descriptor__valid.value == 0
@@ -93,7 +100,9 @@ async def write_and_read(dut):
         else:
             bits = {"ROWS": layout["rows"].width, "COLS": layout["cols"].width, "SCALE": 32, "FLAGS": 1}[r.name]
         writable[r.name] = (1 << max(0, min(32, bits))) - 1
-    assert {r.name for r in REGISTERS if r.access is Access.RW} == set(writable)
+    if len(config.codecs) > 1:
+        writable["WEIGHT_CODEC"] = (1 << (len(config.codecs) - 1).bit_length()) - 1
+    assert {r.name for r in there(config) if r.access is Access.RW} == set(writable)
     state = dict.fromkeys(writable, 0)
     # A reader of its own, at the same time as the writes.
     reader = RegisterMaster(dut, clk, "reader", slowness=9)
@@ -343,7 +352,7 @@ BUILDS = [
     {"codec": "seedlm4"},
     {"codec": "c12p5k16b0r", "lanes": 5, "addr_bits": 64, "queue_depth": 3, "max_rows": 1 << 24, "bus_bits": 256},
     {"codec": "fp16", "addr_bits": 20, "queue_depth": 7, "max_cols": 65536, "max_rows": 100},
-    {"codec": "seedlm3", "addr_bits": 32, "queue_depth": 4},
+    {"codec": "trellis4+fp16+int8+mxfp4+mx6", "addr_bits": 32, "queue_depth": 4},
 ]
 
 

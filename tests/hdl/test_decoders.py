@@ -23,7 +23,7 @@ from seedlm.hdl.decoders.trellis import TrellisDecoder
 from seedlm.hdl.delay import delay
 from seedlm.hdl.lane import Lane
 from tests.families import CODECS as FAMILY_CODECS
-from tests.families import family_tests
+from tests.families import family_tests, mixed_rows, steps_of
 from tests.hdl.fixed_latency import check
 from tests.testbench.runner import run_testbench
 from tests.testbench.streams import rng, start
@@ -90,6 +90,8 @@ class Whole(wiring.Component):
             members |= {"first": In(1), "valid": In(1)}
         if decoder.max_shift:
             members["shift"] = Out(len(Value.cast(decoder.shift)))
+        if decoder.factor_max > 1:
+            members["factor"] = Out(len(decoder.factor))
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -113,24 +115,24 @@ def fields(raw, count):
 
 @cocotb.test()
 async def every_step_of_a_row(dut):
-    """What comes out stands for the terms that the tests of the family tell: N << shift."""
+    """What comes out stands for the terms that the tests of the family tell: N M << shift."""
     kind, latency = codec(os.environ["CODEC"]), int(os.environ["LATENCY"])
     generator = rng("decoder")
     numbers = np.random.default_rng(generator.getrandbits(32))
-    family, columns, steps = family_tests(kind), kind.step_columns, 300
-    words = kind.random_words(1, steps * columns, numbers)
-    corners = numbers.choice(family.corner_words(kind), words.shape)
-    words = np.where(numbers.random(words.shape) < 0.3, corners, words)
-    row = int.from_bytes(kind.words_to_rows(words, steps * columns)[0].tobytes(), "little")
-    terms = family.terms(kind, [int(word) for word in words[0]])
+    family, columns, cols = family_tests(kind), kind.step_columns, 150 * kind.step_columns
+    words = np.concatenate([mixed_rows(kind, 1, cols, numbers) for _ in range(2)])
+    rows = [int.from_bytes(row.tobytes(), "little") for row in kind.words_to_rows(words, cols)]
+    terms = [family.terms(kind, [int(word) for word in row]) for row in words]
+    steps = [(row, n, column) for row in range(2) for n, column in enumerate(steps_of(kind, cols))]
     unused = kind.fraction_bits - kind.acc_fraction_bits
     clk = await start(dut)
-    for n in range(steps + latency):
-        dut.word.value = row >> n * kind.word_bits & (1 << kind.word_bits) - 1
+    for clock in range(len(steps) + latency):
+        row, n, _ = steps[min(clock, len(steps) - 1)]
+        dut.word.value = rows[row] >> n * kind.word_bits & (1 << kind.word_bits) - 1
         if hasattr(dut, "valid"):
             dut.valid.value, dut.first.value = 1, int(n == 0)
         await RisingEdge(clk)
-        if n < latency:
+        if clock < latency:
             continue
         weights, width = fields(dut.weights, columns)
         signed = [w - (w >> width - 1 << width) for w in weights]
@@ -139,9 +141,13 @@ async def every_step_of_a_row(dut):
             shifts, _ = fields(dut.shift, columns)
         elif kind.step_shift_max:
             shifts = [int(dut.shift.value)] * columns
-        step = n - latency
-        expected = [weight << shift for weight, shift in terms[step * columns : (step + 1) * columns]]
-        assert [w << s + unused for w, s in zip(signed, shifts, strict=True)] == expected, f"step {step}"
+        factor = dut.factor.value.to_signed() if kind.factor_max > 1 else 1
+        row, n, column = steps[clock - latency]
+        expected = [0] * columns
+        if column is not None:
+            expected = [weight << shift for weight, shift in terms[row][column : column + columns]]
+        found = [w * factor << s + unused for w, s in zip(signed, shifts, strict=True)]
+        assert found == expected, f"step {n} of row {row}"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
 
-from seedlm.golden.build import Config
-from seedlm.golden.codecs import codec
 from seedlm.hdl.gearbox import Gearbox
 from seedlm.hdl.slicer import schedule
+from tests.hdl.builds import build
 from tests.testbench.runner import run_testbench
 from tests.testbench.streams import Sink, Source, Stalls, cycles, rng, start
 
@@ -19,7 +18,12 @@ from tests.testbench.streams import Sink, Source, Stalls, cycles, rng, start
 def config_from(values):
     """The configuration that a test was given by name, lanes and bus width."""
     name, lanes, bus = values
-    return Config(codec=codec(name), lanes=lanes, bus_bits=bus, burst_beats=32)
+    return build(name, lanes=lanes, bus_bits=bus, burst_beats=32)
+
+
+def in_slots(step, lanes, width, slot):
+    """The words of a step, each in a slot of so many bits."""
+    return sum((step >> i * width & (1 << width) - 1) << i * slot for i in range(lanes))
 
 
 def product(config, steps, generator, p_error=0.0):
@@ -103,6 +107,43 @@ async def stalls(dut, stall):
     await run(dut, lengths, stall, name=f"stalls{stall}", p_error=0.1)
 
 
+async def widths(dut, stall):
+    """Products of words of all widths, in any order; at most a clock or two are lost from one to the next."""
+    config = config_from(json.loads(os.environ["GEARBOX"]))
+    generator, name = rng("widths"), f"widths{stall}"
+    clk = await start(dut)
+    pauses = [Stalls(stall, longest=longest, generator=rng(f"{name}{longest}")) for longest in (3, 5, 7)]
+    source, jobs = Source(dut, "i", clk, stalls=pauses[0]), Source(dut, "job", clk, stalls=pauses[1])
+    sink = Sink(dut, "o", clk, stalls=pauses[2])
+    beats, steps, orders, slot = [], [], [], config.word_bits
+    for length in [1, 1, 2, 1, *(generator.randint(1, 40) for _ in range(20))]:
+        kind = generator.choice(config.codecs)
+        view = config.of(kind)
+        inputs, outputs = product(view, length, generator, 0.1)
+        beats += inputs
+        bits, top = view.step_bits, config.lanes * slot
+        steps += [in_slots(step & (1 << bits) - 1, config.lanes, kind.word_bits, slot) | step >> bits << top
+                  for step in outputs]  # fmt: skip
+        orders.append(length | config.word_widths.index(kind.word_bits) << 32)
+    jobs.send(orders)
+    source.send(beats)
+    await sink.expect(steps, 200 + 20 * (len(beats) + len(steps)), quiet=60)
+    assert (source.sent, jobs.sent) == (len(beats), len(orders))
+    if not stall:
+        clocks = sink.times[-1] - sink.times[0] + 1
+        assert clocks <= max(len(beats), len(steps)) + 3 * len(orders), f"{len(beats)} beats took {clocks} clocks"
+
+
+@cocotb.test()
+async def widths_at_full_speed(dut):
+    await widths(dut, 0.0)
+
+
+@cocotb.test()
+async def widths_with_stalls(dut):
+    await widths(dut, 0.4)
+
+
 @cocotb.test()
 async def few_stalls(dut):
     await stalls(dut, 0.1)
@@ -126,7 +167,17 @@ def test_gearbox(name, lanes, bus):
     config = config_from((name, lanes, bus))
     component = Gearbox(config=config)
     env = {"GEARBOX": json.dumps([name, lanes, bus]), "LATENCY": component.latency}
-    run_testbench(component, __name__, name="gearbox", env=env)
+    cases = ["full_speed", "latency", "few_stalls", "many_stalls"]
+    run_testbench(component, __name__, name="gearbox", testcase=cases, env=env)
+
+
+@pytest.mark.parametrize(
+    ("name", "lanes", "bus"), [("trellis4+trellis3+fp16+mx6", 4, 128), ("trellis3+c8p4k16b4", 16, 512)]
+)
+def test_several_widths(name, lanes, bus):
+    component = Gearbox(config=config_from((name, lanes, bus)))
+    cases = ["widths_at_full_speed", "widths_with_stalls"]
+    run_testbench(component, __name__, name="gearbox", testcase=cases, env={"GEARBOX": json.dumps([name, lanes, bus])})
 
 
 def test_schedule_covers_the_stream():

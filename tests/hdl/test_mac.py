@@ -21,7 +21,7 @@ from seedlm.hdl.delay import delay
 from seedlm.hdl.lane import Lane
 from seedlm.hdl.mac import MacArray
 from tests.families import CODECS as FAMILY_CODECS
-from tests.families import family_tests
+from tests.families import family_tests, mixed_rows, steps_of
 from tests.hdl import dummy_families
 from tests.hdl.dummy_families import dummy
 from tests.hdl.netlists import instance, netlist_verilog
@@ -88,23 +88,25 @@ def config_from(values):
 
 
 class Rows:
-    """The rows of a row group: random words with corner words among them."""
+    """The rows of a row group: random words with corner words among them; so many steps with weights."""
 
     def __init__(self, config, steps, generator):
         kind, cols = config.codec, steps * config.codec.step_columns
         numbers = np.random.default_rng(generator.getrandbits(32))
-        words = kind.random_words(config.lanes, cols, numbers)
         try:
             family = family_tests(kind)
         except KeyError:
             family = dummy_families
+            words = kind.random_words(config.lanes, cols, numbers)
         else:
-            corners = numbers.choice(family.corner_words(kind), words.shape)
-            words = np.where(numbers.random(words.shape) < 0.25, corners, words)
+            words = mixed_rows(kind, config.lanes, cols, numbers)
         self._bits = kind.word_bits
         self._rows = [int.from_bytes(row.tobytes(), "little") for row in kind.words_to_rows(words, cols)]
         terms = [family.terms(kind, [int(word) for word in row]) for row in words]
-        self._terms = [[row[n : n + kind.step_columns] for n in range(0, cols, kind.step_columns)] for row in terms]
+        nothing = [(0, 0)] * kind.step_columns
+        self._terms = [
+            [nothing if n is None else row[n : n + kind.step_columns] for n in steps_of(kind, cols)] for row in terms
+        ]
 
     def step(self, n):
         """Raw bits of step n, lane 0 in the low ones."""
@@ -129,7 +131,10 @@ async def sums(dut):
     clk = await start(dut, valid=0, first=0)
     expected, checks, clock = [0] * config.lanes, {}, 0
     lengths = [1, 1, 2, 1, 3, 40, 1] + [generator.randint(1, 12) for _ in range(30)]
-    plan = [(n, n == length - 1, length) for length in lengths for n in range(length)]
+    plan = []
+    for length in lengths:
+        steps = c.blocks(length * c.step_columns)
+        plan += [(n, n == steps - 1, length) for n in range(steps)]
     rows = None
     while plan or clock <= max(checks):
         issue = bool(plan) and generator.random() > 0.15

@@ -8,12 +8,11 @@ import pytest
 from amaranth.hdl import Shape
 from cocotb.triggers import ReadOnly, RisingEdge
 
-from seedlm.golden.build import Config
-from seedlm.golden.codecs import codec
-from seedlm.hdl.activation_buffer import address_bits
+from seedlm.hdl.activation_buffer import ActivationBuffer
 from seedlm.hdl.layouts import sequence_job_layout
 from seedlm.hdl.registers import ErrorCode
 from seedlm.hdl.sequencer import Sequencer, row_group_layout
+from tests.hdl.builds import build
 from tests.testbench.runner import run_testbench
 from tests.testbench.streams import rng, start
 
@@ -22,8 +21,34 @@ REASONS = ("issue", "wait_steps", "wait_activations", "wait_collector", "wait_ro
 
 def config_from(values):
     name, lanes = values
-    return Config(codec=codec(name), lanes=lanes, bus_bits=128, burst_beats=32, max_cols=512, result_fifo_beats=32,
-                  scale_fifo_beats=32)  # fmt: skip
+    return build(name, lanes=lanes, bus_bits=128, burst_beats=32, max_cols=512, result_fifo_beats=32,
+                 scale_fifo_beats=32)  # fmt: skip
+
+
+def row_of(config, product):
+    """The steps of a row as (place, whether it brings weights)."""
+    kind = config.codecs[product["codec"]]
+    stride = kind.step_columns // config.place_columns
+    row = []
+    for n in range(product["blocks"]):
+        if kind.header_steps and n * kind.step_columns % 128 == 0:
+            row += [(n * stride, False)] * kind.header_steps
+        row.append((n * stride, True))
+    return row
+
+
+def job_of(config, product):
+    """The fields of the sequencer's job."""
+    kind = config.codecs[product["codec"]]
+    names = ("groups", "tail_rows", "pad", "same", "code")
+    job = {name: product[name] for name in names}
+    if config.steps_vary:
+        stride = kind.step_columns // config.place_columns
+        job |= {"stride": stride, "last_place": (product["blocks"] - 1) * stride, "headers": kind.header_steps,
+                "codec": product["codec"]}  # fmt: skip
+    else:
+        job["blocks"] = product["blocks"]
+    return job | ({"row_scales": int(kind.row_scales)} if config.mixes_scales else {})
 
 
 def fields(layout, value):
@@ -60,10 +85,7 @@ class Environment:
             dut.job__valid.value = int(bool(queue))
             if queue:
                 p = queue[0]
-                dut.job__payload.value = packed(
-                    layout, blocks=p["blocks"], groups=p["groups"], tail_rows=p["tail_rows"], pad=p["pad"],
-                    same=p["same"], code=p["code"],
-                )  # fmt: skip
+                dut.job__payload.value = packed(layout, **job_of(config, p))
             has_step = random.random() > self.p
             dut.step_valid.value = int(has_step)
             error = has_step and current is not None and current.get("error_at") == current["issued"]
@@ -73,7 +95,7 @@ class Environment:
             if current is not None and loaded < groups and random.random() > self.p / 2:
                 loaded += 1
             dut.count.value = loaded
-            arrived = config.codec.row_scales and scales < 4 * per_beat and random.random() > self.p
+            arrived = config.row_scales and scales < 4 * per_beat and random.random() > self.p
             dut.scale_beat.value = int(arrived)
             freed = sum(reserved) >= per_beat and random.random() > self.p
             dut.freed.value = int(freed)
@@ -88,18 +110,24 @@ class Environment:
             if issue:
                 assert has_step
                 assert current is not None, "a step without a product"
-                n = current["issued"] % current["blocks"]
-                assert int(dut.step.value) == n
+                row = row_of(config, current)
+                n = current["issued"] % len(row)
+                place, brings_weights = row[n]
+                assert int(dut.place.value) == place
                 assert int(dut.first.value) == (n == 0)
-                assert last == (n == current["blocks"] - 1)
-                assert loaded > n // config.codec.steps_per_group, "its activations are not there"
+                assert last == (n == len(row) - 1)
+                if brings_weights:
+                    columns = place * config.place_columns
+                    assert loaded > columns // config.group, "its activations are not there"
+                if config.more:
+                    assert int(dut.codec.value) == current["codec"]
                 current["issued"] += 1
                 current["failed"] |= bool(error)
             if last:
                 assert self.clock - last_at >= config.lanes, "the collector is not through"
                 last_at = self.clock
                 group = fields(row_group_layout(config), int(dut.row_group__payload.value))
-                final = current["groups"] <= 1 or current["issued"] == current["blocks"] * current["groups"]
+                final = current["groups"] <= 1 or current["issued"] == len(row) * current["groups"]
                 rows = 0 if not current["groups"] else current["tail_rows"] if final else config.lanes
                 code = current["code"] or (ErrorCode.READ_WEIGHTS if current["failed"] else 0)
                 assert group == {"rows": rows, "end": int(final), "nan": int(code != 0), "code": code}
@@ -107,7 +135,7 @@ class Environment:
                 room -= need
                 reserved.append(need)
                 assert room >= 0, "no room for the results"
-                if config.codec.row_scales:
+                if config.codecs[current["codec"]].row_scales:
                     scales -= need
                     assert scales >= 0, "the scales are not there"
                 if final:
@@ -126,7 +154,7 @@ class Environment:
                 current = {**p, "issued": 0, "failed": False}
                 if advance:
                     loaded = 0
-                groups = -(-p["blocks"] // config.codec.steps_per_group)
+                groups = -(-p["blocks"] * config.codecs[p["codec"]].step_columns // config.group)
             room += per_beat if freed else 0
             if freed:
                 left = per_beat
@@ -155,16 +183,17 @@ def random_products(config, generator, count):
         rows = generator.randint(1, 5 * config.lanes)
         groups = -(-rows // config.lanes)
         kind = generator.choice(["good"] * 5 + ["null", "error"])
-        blocks = generator.choice([1, 2, 3, generator.randint(1, 40)])
+        blocks = generator.choice([1, 2, 3, generator.randint(1, 32)])
+        number = generator.randrange(len(config.codecs))
         product = {
             "blocks": blocks, "groups": groups, "tail_rows": rows - (groups - 1) * config.lanes,
-            "pad": -rows % config.results_per_beat, "same": 0, "code": 0,
+            "pad": -rows % config.results_per_beat, "same": 0, "code": 0, "codec": number,
         }  # fmt: skip
         if kind == "null":
             product |= {"groups": 0, "code": int(ErrorCode.DESCRIPTOR)}
         elif kind == "error":
             product["error_at"] = generator.randrange(groups * blocks)
-        elif n and products[-1]["groups"] and products[-1]["blocks"] == blocks:
+        elif n and products[-1]["groups"] and (products[-1]["blocks"], products[-1]["codec"]) == (blocks, number):
             product["same"] = 1
         products.append(product)
     return products
@@ -197,17 +226,20 @@ async def a_step_per_clock(dut):
     generator = rng("speed")
     config = config_from(json.loads(os.environ["SEQUENCER"]))
     blocks, groups = max(config.lanes, 4) + 1, 20
-    product = {"blocks": blocks, "groups": groups, "tail_rows": config.lanes, "pad": 0, "same": 0, "code": 0}
+    product = {"blocks": blocks, "groups": groups, "tail_rows": config.lanes, "pad": 0, "same": 0, "code": 0,
+               "codec": 0}  # fmt: skip
     environment = Environment(dut, [product], generator, 0.0)
     await environment.run()
     # Before the first step: reset, the product is taken, its activations are looked at.
-    assert environment.clock <= blocks * groups + 12
+    assert environment.clock <= len(row_of(config, product)) * groups + 12
 
 
 @pytest.mark.parametrize(
-    ("name", "lanes"), [("seedlm4", 16), ("seedlm4r", 5), ("fp16", 4), ("int8", 4), ("seedlm3r", 1)]
+    ("name", "lanes"),
+    [("seedlm4", 16), ("seedlm4r", 5), ("fp16", 4), ("int8", 4), ("seedlm3r", 1), ("trellis2+mx9+fp16+mx6", 4)],
 )
 def test_sequencer(name, lanes):
     config = config_from((name, lanes))
-    component = Sequencer(config=config, step_bits=address_bits(config) - 1)
+    place_bits = ActivationBuffer(config=config, read_delay=0).place_bits
+    component = Sequencer(config=config, place_bits=place_bits)
     run_testbench(component, __name__, name="sequencer", env={"SEQUENCER": json.dumps([name, lanes])})

@@ -60,7 +60,7 @@ class Bench(wiring.Component):
         config = self.config
         array = MacArray(config=config, position_bits=address_bits(config), activation_latency=read_latency(config))
         m.submodules.buffer = buffer = ActivationBuffer(config=config, read_delay=array.read_delay)
-        m.submodules.sequencer = sequencer = Sequencer(config=config, step_bits=buffer.step_bits)
+        m.submodules.sequencer = sequencer = Sequencer(config=config, place_bits=buffer.place_bits)
         m.submodules.array = array
         connect(m, flipped(self.vector), buffer.job)
         connect(m, flipped(self.beat), buffer.i)
@@ -70,7 +70,7 @@ class Bench(wiring.Component):
             sequencer.available.eq(buffer.available), sequencer.count.eq(buffer.count),
             buffer.advance.eq(sequencer.advance), sequencer.freed.eq(self.done),
             array.step.eq(self.step.payload), array.valid.eq(sequencer.issue), array.first.eq(sequencer.first),
-            array.position.eq(sequencer.step | buffer.bank << buffer.step_bits), buffer.address.eq(array.address),
+            array.position.eq(sequencer.place | buffer.bank << buffer.place_bits), buffer.address.eq(array.address),
             array.mantissas.eq(buffer.mantissas), array.exponent.eq(buffer.exponent),
         ]  # fmt: skip
         last = config.lanes - 1 + config.acc_segments - 1

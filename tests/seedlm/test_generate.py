@@ -406,17 +406,19 @@ def test_rtl_writes_what_the_reference_writes(name):
 
 @pytest.mark.slow
 def test_several_codecs_on_the_rtl(seedlm):
-    """One simulated accelerator for each codec: the text of the reference, and the cycles of all together."""
-    options = ("run", BUNDLED, "--prompt", "def ", "--tokens", 4, "--codec", "int8", "--set", "*v_proj*=fp16", "--json")
-    rtl = seedlm(*options, "--engine", "rtl", "--memory", "ideal", "--no-fp16").report()
-    reference = seedlm(*options).report()
-    assert (rtl["codec"], rtl["tokens"]) == ("int8, fp16", reference["tokens"])
-    alone = [
-        seedlm(*options[:6], "--codec", name, "--json", "--engine", "rtl", "--memory", "ideal", "--no-fp16").report()
-        for name in ("int8", "fp16")
-    ]
+    """Four codecs on one build: every result and the text are the reference's; the cycles lie between those of the
+    codecs with fewest and most bits."""
+    text = ("run", BUNDLED, "--prompt", "def ", "--tokens", 4, "--json")
+    rtl = ("--engine", "rtl", "--memory", "ideal", "--no-fp16")
+    chosen = ("--set", "*v_proj*=fp16", "--set", "*k_proj*=int8", "--set", "*down_proj*=mxfp4", "--codec", "trellis4")
+    mixed = seedlm(*text, *chosen, *rtl, "--check").report()
+    reference = seedlm(*text, *chosen).report()
+    assert sorted(mixed["codec"].split(", ")) == ["fp16", "int8", "mxfp4", "trellis4"]
+    assert (mixed["tokens"], mixed["codec"]) == (reference["tokens"], reference["codec"])
+    assert mixed["results_equal"] > 0
+    alone = [seedlm(*text, "--codec", name, *rtl).report() for name in ("trellis4", "fp16")]
     low, high = (report["rtl"]["cycles_per_token"] for report in alone)
-    assert low < rtl["rtl"]["cycles_per_token"] < high
+    assert low < mixed["rtl"]["cycles_per_token"] < high
 
 
 @pytest.mark.slow

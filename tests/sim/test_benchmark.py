@@ -83,8 +83,8 @@ def test_measure(device, rows, cols, products):
 
 
 def test_a_wrong_bit_is_seen(device, monkeypatch):
-    def wrong(matrix, x):
-        y = golden(matrix, x)
+    def wrong(matrix, x, group):
+        y = golden(matrix, x, group=group)
         y.view(np.uint32)[7] ^= 1
         return y
 
