@@ -286,6 +286,8 @@ def _require(config: Config, regions: ProductRegions, memory: Memory) -> None:
     """Raise `SeedLMError` where the bounds are not the whole truth."""
     if memory.controller != "ddr3" or memory.refresh or memory.bank_row_column:
         raise SeedLMError(f"cycles follow from a formula on the ideal memory only, not on {memory.name}")
+    if config.codec.header_steps:
+        raise SeedLMError(f"no formula for the cycles of codec {config.codec}: its rows have steps without weights")
     if min(config.burst_beats, config.scale_burst_beats) < 2:
         raise SeedLMError("no formula for the cycles of a build that reads in bursts of one beat")
     if config.weight_fifo_beats < 2 * config.burst_beats + LATENCY:
@@ -321,8 +323,8 @@ def product_cycles(config: Config, regions: ProductRegions, memory: Memory = MEM
     Raises
     ------
     SeedLMError
-        There is no exact formula: another memory; activations or row scales that do not fit their buffers; more
-        results than a burst where the lanes, not the memory, are the limit.
+        There is no exact formula: another memory; a codec with headers in its rows; activations or row scales that do
+        not fit their buffers; more results than a burst where the lanes, not the memory, are the limit.
     """
     _require(config, regions, memory)
     settings = memory.settings()
