@@ -17,7 +17,7 @@ from seedlm.build.outputs import write_if_changed
 from seedlm.golden.codecs import BASELINE, CODECS
 from seedlm.golden.errors import SeedLMError
 
-__all__ = ["BLOCKS", "ROOT", "page", "table"]
+__all__ = ["BLOCKS", "ROOT", "comparison", "formats", "page", "table"]
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- made by seedlm.build.pages: {} -->", "<!-- end -->"
@@ -117,6 +117,37 @@ def _quality_line(row: dict, paper: dict, calibrated: bool) -> list[str]:
     share = row["texts"][-1]["kl_bits_per_token"] / paper["texts"][-1]["kl_bits_per_token"]
     seconds = row["encode_seconds"]
     return [*line, f"{share:.3f}", "" if seconds is None else f"{seconds:.0f}"]
+
+
+# Columns of the comparison of formats: heading, key of a row, how it is written.
+COMPARED: tuple[tuple[str, str, Callable[..., str]], ...] = (
+    ("<codec", "codec", str),
+    ("bits", "bits_per_weight", "{:g}".format),
+    ("in model", "bits_in_model", "{:.3f}".format),
+    ("rel. error", "rel_error", "{:.4f}".format),
+    ("bits/byte", "bits_per_byte", "{:.4f}".format),
+    ("KL", "kl_bits_per_token", "{:.5f}".format),
+    ("cycles", "cycles", "{:,}".format),
+    ("efficiency", "efficiency", _percent),
+    ("speed-up", "speedup_vs_fp16", "{:.3f}".format),
+    ("LUT", "luts", "{:,g}".format),
+    ("FF", "ffs", "{:,g}".format),
+    ("DSP48E1", "dsps", "{:g}".format),
+    ("columns per clock", "step_columns", str),
+)
+
+
+def comparison(rows: list[dict]) -> list[list[str]]:
+    """Headings and lines of what `seedlm compare` measured; columns that no row has are left out."""
+    columns = [column for column in COMPARED if any(column[1] in row for row in rows)]
+    lines = [[write(row[key]) if key in row else "" for _, key, write in columns] for row in rows]
+    return [[heading for heading, *_ in columns], *lines]
+
+
+def formats(rows: list[dict]) -> list[str]:
+    """The same as a table for a page."""
+    headings, *lines = comparison(rows)
+    return table(headings, [[f"`{line[0]}`", *line[1:]] for line in lines])
 
 
 def _codecs() -> list[str]:

@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _machine() -> str:
+def machine() -> str:
     """The machine for a reader: processor and number of cores."""
     name = platform.processor() or platform.machine()
     try:
@@ -222,7 +222,7 @@ def _report(bench: Bench, command: str) -> dict:
     return {
         "source": "simulation",
         "command": command,
-        "machine": _machine(),
+        "machine": machine(),
         "date": datetime.date.today().isoformat(),
         "seed": bench.seed,
         "rows": rows,

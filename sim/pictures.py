@@ -1,7 +1,9 @@
-"""Pictures of the benchmark's rows, as PNG and SVG."""
+"""Pictures of the benchmark's rows, as PNG and SVG, and what other pictures of measurements share with them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from seedlm.sim.report import COMPARED, shape_name
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw"]
+__all__ = ["draw", "painting", "save"]
 
 MARKERS = {"ideal": "o", "ddr3": "s", "litedram": "^"}
 COLOURS = {"fp16": "#777777", "seedlm4": "#1f77b4", "seedlm4r": "#17becf", "seedlm3": "#d62728", "seedlm3r": "#ff9896"}
@@ -89,8 +91,9 @@ def _cycles(figure: Figure, rows: list[dict]) -> None:
     figure.suptitle(f"Cycles in which no step enters the lanes ({NOTE})")
 
 
-def draw(rows: list[dict], folder: Path) -> list[str]:
-    """Write the pictures into `folder`; their file names.
+@contextmanager
+def painting() -> Iterator[type[Figure]]:
+    """matplotlib's Figure, with settings by which the same figures make the same files.
 
     Raises
     ------
@@ -102,17 +105,35 @@ def draw(rows: list[dict], folder: Path) -> list[str]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SeedLMError("pictures need matplotlib: pip install 'seedlm[bench]'") from error
-    names = []
     settings = {"svg.hashsalt": "seedlm", "svg.fonttype": "none", "font.family": "DejaVu Sans"}
     with matplotlib.rc_context(settings):
+        yield Figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[str]:
+    """Write a figure as PNG and SVG, inside of `painting`; the names of the files."""
+    names = []
+    for kind in ("png", "svg"):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        with atomic_path(folder / f"{name}.{kind}") as path:
+            figure.savefig(path, format=kind, dpi=150, metadata=metadata)
+        names.append(f"{name}.{kind}")
+    return names
+
+
+def draw(rows: list[dict], folder: Path) -> list[str]:
+    """Write the pictures into `folder`; their file names.
+
+    Raises
+    ------
+    SeedLMError
+        matplotlib is not installed.
+    """
+    names = []
+    with painting() as new:
         for name, paint in (("speedup", _speedup), ("efficiency", _efficiency), ("cycles", _cycles)):
             height = max(4.5, 1.2 + 0.11 * len(rows)) if name == "cycles" else 4.5
-            figure = Figure(figsize=(8, height), layout="constrained")
+            figure = new(figsize=(8, height), layout="constrained")
             paint(figure, rows)
-            for kind in ("png", "svg"):
-                # The same rows make the same files.
-                metadata = {"Date": None} if kind == "svg" else {"Software": None}
-                with atomic_path(folder / f"{name}.{kind}") as path:
-                    figure.savefig(path, format=kind, dpi=150, metadata=metadata)
-                names.append(f"{name}.{kind}")
+            names += save(figure, folder, name)
     return names

@@ -73,6 +73,8 @@ class Codec(ABC):
         One binary32 scale per row instead of one per product.
     has_exp_bias : bool
         The tensor has an exponent bias b: all weights have the factor 2**b, which goes into the product's scale.
+    established : bool
+        A format of other people, which stands here for comparison and for models that have it.
     fraction_bits : int
         Binary places of the exact product A_r: y = A_r * 2**-fraction_bits * factor.
     """
@@ -83,6 +85,7 @@ class Codec(ABC):
     family_number: ClassVar[int]
     row_scales: bool = True
     has_exp_bias: ClassVar[bool] = False
+    established: ClassVar[bool] = False
     fraction_bits: ClassVar[int]
 
     # --- the family -----------------------------------------------------------------------------------

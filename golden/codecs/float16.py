@@ -29,6 +29,7 @@ class Float16Codec(Codec):
 
     family: ClassVar[str] = "float16"
     family_number: ClassVar[int] = 8
+    established: ClassVar[bool] = True
     fraction_bits: ClassVar[int] = 54
 
     @classmethod

@@ -93,6 +93,7 @@ class GroupedCodec(Codec):
 
     family: ClassVar[str] = "grouped"
     family_number: ClassVar[int] = 3
+    established: ClassVar[bool] = True
     fraction_bits: ClassVar[int] = 30
 
     # --- the family -----------------------------------------------------------------------------------

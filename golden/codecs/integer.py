@@ -25,6 +25,7 @@ class IntegerCodec(Codec):
 
     family: ClassVar[str] = "integer"
     family_number: ClassVar[int] = 1
+    established: ClassVar[bool] = True
     fraction_bits: ClassVar[int] = 30
 
     @classmethod
