@@ -172,6 +172,7 @@ BLOCKS: dict[str, dict[str, Callable[[], list[str]]]] = {
         "trellis codecs on ideal": lambda: _trellis_speedups("ideal"),
     },
     "docs/formats.md": {"codecs": _codecs},
+    "docs/formats-compared.md": {"formats": lambda: formats(_data("comparison/compare.json")["rows"])},
     "docs/quality.md": {
         f"{model}, {kind}": functools.partial(_quality, model, calibrated=kind == "calibrated")
         for model in ("smollm2-135m", "tiny-python")

@@ -98,6 +98,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     except OSError as error:
         raise SeedLMError(f"{args.out}: cannot make this directory: {error.strerror}") from error
     codecs = list(dict.fromkeys([CODECS[BASELINE], *(args.codec or CODECS.values())]))
+    if not (args.no_sim and args.no_estimate):
+        for codec in codecs:  # there may be no build with it: refuse before anything is measured
+            Config(codec=codec, **OPTIONS)
     report: dict[str, Any] = {}
     for report in _reports(args, codecs, console):  # after each part, so that none of them is lost
         report["seconds"] = round(time.perf_counter() - started, 1)
@@ -247,7 +250,7 @@ PANELS = (
     ("bits_per_weight", "luts", "LUTs of a lane (estimated)", "linear"),
 )
 WIDEST = 10  # bits of what is drawn: the baseline is far from all others
-PLACES = ((6, 0), (-6, 0), (6, 8), (-6, 8), (6, -8), (-6, -8), (6, 16), (-6, 16), (6, -16), (-6, -16))  # of labels
+PLACES = tuple((dx, dy) for dy in (0, 7, -7, 14, -14, 21, -21) for dx in (6, -6))  # of labels, in points
 
 
 def draw(report: dict, folder: Path) -> list[str]:
@@ -265,7 +268,7 @@ def draw(report: dict, folder: Path) -> list[str]:
     if not rows:
         return []
     with painting() as new:
-        figure = new(figsize=(6 * len(panels), 6), layout="constrained")
+        figure = new(figsize=(6.5 * len(panels), 6.5), layout="constrained")
         for axes, (x, y, label, scale) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             for others, name, style in ((False, "this project's and the paper's", "o"), (True, "others'", "s")):
                 points = [(row[x], row[y]) for row in rows if row["established"] is others]
@@ -289,7 +292,7 @@ def _label(axes: Any, points: list[tuple[str, float, float, bool]]) -> None:
 
     def box(place: tuple[int, int], i: int) -> tuple[float, float, float, float]:
         dx, dy = place
-        (x, y), width = at[i], 0.62 * size * len(points[i][0])
+        (x, y), width = at[i], 0.66 * size * len(points[i][0])
         left = x + dx if dx > 0 else x + dx - width
         return left, y + dy - size / 2, left + width, y + dy + size / 2
 

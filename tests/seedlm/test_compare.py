@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 import seedlm.compare
+from seedlm.build import pages
 from seedlm.cli import main
 from seedlm.golden.build import Config
 from seedlm.golden.codecs import CODECS, codec
+from seedlm.sim.measure import product_beats
 from seedlm.sim.memories import memory
+from seedlm.sim.timing import Products, decode_step
 from tests.host.tiny_llama import write_model
 
 CONTEXT = 24
+SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32}
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +128,39 @@ def test_a_timing_is_measured_once(tmp_path, monkeypatch):
     assert found[0] == {"cycles": 5, "data_beats": 8, "efficiency": 8 / 9, "outputs_checked": 4, "outputs_equal": 3}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CODECS)
+def test_every_codec_is_timed(name):
+    """On a small accelerator of its own, also with nothing in its memory, as seedlm project has it."""
+    config, ideal, shape = Config(codec=codec(name), **SMALL), memory("ideal"), (9, 200)
+    found = seedlm.compare.timing(config, shape, ideal)
+    assert found["outputs_equal"] == found["outputs_checked"] == 9
+    assert found["data_beats"] == product_beats(config, *shape)
+    step = decode_step([Products("alone", (9,), 200)], config, ideal)
+    assert step.data_beats == found["data_beats"]
+    assert abs(step.cycles - found["cycles"]) <= 32  # regions lie elsewhere
+
+
 def test_refused(folder, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["compare", str(folder), "--shape", "12"])
     assert "expected ROWSxCOLS such as 4096x4096, not '12'" in capsys.readouterr().err
+    assert main(["compare", str(folder), "--codec", "mxfp8e5m2", "--no-sim", "--out", str(tmp_path / "out")]) == 1
+    assert "a weight of codec mxfp8e5m2 has 33 bits" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "file").write_text("")
     assert main(["compare", str(folder), "--out", str(tmp_path / "file" / "out")]) == 1
     assert "cannot make this directory" in capsys.readouterr().err
+
+
+def test_the_page_has_every_codec():
+    """What is published: all presets, outputs equal, and every figure there."""
+    report = json.loads((pages.ROOT / "docs" / "comparison" / "compare.json").read_text(encoding="utf-8"))
+    names = [row["codec"] for row in report["rows"]]
+    assert names[0] == "fp16"
+    assert sorted(names) == sorted(CODECS)
+    assert all(row["outputs_equal"] == row["outputs_checked"] > 0 for row in report["rows"])
+    assert all(key in row for row in report["rows"] for _, key, _ in pages.COMPARED)
+    text = " ".join((pages.ROOT / "docs" / "formats-compared.md").read_text(encoding="utf-8").split())
+    assert report["command"] in text
+    assert report["date"] in text
