@@ -122,7 +122,8 @@ class Bench:
         refused = self.model.refused(descriptor)
         for name, job in self.model.jobs(descriptor).items():
             self.expected[name].append(job)
-        self.source.send([self.layout.const(descriptor).as_bits()])
+        fields = {name: value for name, value in descriptor.items() if name != "codec" or self.config.more}
+        self.source.send([self.layout.const(fields).as_bits()])
         return refused
 
     async def check(self, limit):

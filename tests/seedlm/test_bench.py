@@ -107,8 +107,8 @@ def test_queued_products(small, capsys, monkeypatch):
 def test_different_outputs_are_an_error(small, capsys, monkeypatch):
     import seedlm.sim.benchmark
 
-    def wrong(matrix, x):
-        return -golden(matrix, x)
+    def wrong(matrix, x, group):
+        return -golden(matrix, x, group=group)
 
     golden = seedlm.sim.benchmark.product
     monkeypatch.setattr(seedlm.sim.benchmark, "product", wrong)
