@@ -178,7 +178,7 @@ MORE = [
     *(pytest.param(*values, marks=SLOW) for values in (("seedlm4", 1, 34), ("seedlm3r", 2, 48), ("int8", 1, 11))),
 ]  # fmt: skip
 # Of codecs that differ in numbers only, one.
-QUICK = set(CODECS) - {"seedlm3", "trellis3", "trellis5"}
+QUICK = set(CODECS) - {"seedlm3", "trellis2", "trellis3", "trellis5", "trellis6", "mx6", "mxfp6e3m2"}
 FAMILIES = [pytest.param(c.name, 3, 34, marks=() if c.name in QUICK else SLOW) for c in FAMILY_CODECS]
 # State, two parts of a word, decoders faster and slower than the activations; shifts for 1, 3 and 4 columns.
 DUMMIES = [

@@ -21,7 +21,7 @@ from tests.golden.corners import corner_matrix, corner_vectors
 from tests.hdl.builds import build
 
 # Shifts of columns, of steps and of none; words of two widths, headers; with row scales and without.
-FAST = "trellis4+trellis3+mxfp4+fp16"
+FAST = "trellis3+mxfp4+fp16"
 TINY = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 8}
 EVERY_FAMILY = "+".join(family.presets()[0].name for family in FAMILIES.values())
 SLOW = [EVERY_FAMILY, "seedlm4+fp16", "int4g128+q8_0+nvfp4+int8", "trellis2+mx9+mx6+mx4+mxfp6e2m3"]

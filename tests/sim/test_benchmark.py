@@ -57,7 +57,7 @@ def test_sample():
     assert not np.array_equal(chosen, sample(rows, 4096, SEED + 1))
 
 
-@pytest.fixture(scope="module", params=["seedlm4", "seedlm3r"])
+@pytest.fixture(scope="module", params=["seedlm3r", pytest.param("seedlm4", marks=pytest.mark.slow)])
 def device(request):
     with Accelerator(Config(codec=codec(request.param), **SMALL), memory="ideal", timeout=2_000_000) as device:
         yield device
