@@ -19,6 +19,7 @@ names = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) fo
 
 # What one channel of 16 lanes may cost.
 LIMITS = {"luts": 18_000, "ffs": 24_000, "dsps": 264, "ramb36": 64, "levels": 6, "carry_bits": 48}
+WIDE = {"luts": 21_000, "ffs": 32_000}  # of 16 columns a step
 
 # What is not yet as it should be in lanes that multiply a step's sum with its group's scale; this only ever shrinks.
 DSP_FAULTS = {
@@ -42,7 +43,8 @@ def test_against_the_baseline(name):
 @pytest.mark.parametrize("name", ["all:seedlm4", "all:seedlm4r", "all:trellis4", "all:trellis2"])
 def test_the_baseline_is_within_the_limits(name):
     found = load()["figures"][name]
-    assert {key: found[key] for key, limit in LIMITS.items() if found[key] > limit} == {}
+    limits = LIMITS | (WIDE if config(name).codec.step_columns == 16 else {})
+    assert {key: found[key] for key, limit in limits.items() if found[key] > limit} == {}
 
 
 def test_baselines_are_complete():
