@@ -78,6 +78,16 @@ def _trellis_speedups(memory: str) -> list[str]:
     return _speedups(memory, ("4096x4096", "8192x28672"), codecs, relative=True, data="trellis")
 
 
+def _one_bitstream() -> list[str]:
+    """The codecs of the preset `universal`, all on one build: cycles, efficiency and speed-up of each shape."""
+    rows = [
+        [f"{row['rows']}x{row['cols']}", f"`{row['codec']}`", f"{row['cycles']:,}", _percent(row["efficiency"]),
+         f"{row['speedup_vs_fp16']:.3f}"]
+        for row in _data("benchmarks/universal.json")["rows"]
+    ]  # fmt: skip
+    return table(["<shape", "<codec", "cycles", "efficiency", "speed-up"], rows)
+
+
 def _targets() -> list[str]:
     def figure(target: dict, key: str) -> str:
         return f"{target[key]:.3f}" if target["at_least"] > 1 else _percent(target[key])
@@ -170,6 +180,7 @@ BLOCKS: dict[str, dict[str, Callable[[], list[str]]]] = {
         "speed-ups on ideal": lambda: _all_speedups("ideal"),
         "trellis codecs on ddr3": lambda: _trellis_speedups("ddr3"),
         "trellis codecs on ideal": lambda: _trellis_speedups("ideal"),
+        "one bitstream": _one_bitstream,
     },
     "docs/formats.md": {"codecs": _codecs},
     "docs/formats-compared.md": {"formats": lambda: formats(_data("comparison/compare.json")["rows"])},

@@ -164,7 +164,7 @@ def test_codecs_may_alternate(fresh, shape):
         assert measured.status == "ok"
         return measured.cycles
 
-    for first, second in [(kinds[0], kinds[-1]), (kinds[1], kinds[2])]:
+    for first, second in zip(kinds, kinds[1:], strict=False):
         alone = (cycles(first) + cycles(second)) / 2
         assert cycles(first, second) <= alone + 10 * count, f"{first} and {second}"
 
