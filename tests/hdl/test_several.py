@@ -1,5 +1,6 @@
 """Several codecs in a build, on the simulated memory: equal bits in any order, nothing lost where they alternate."""
 
+import itertools
 import os
 import random
 
@@ -164,7 +165,7 @@ def test_codecs_may_alternate(fresh, shape):
         assert measured.status == "ok"
         return measured.cycles
 
-    for first, second in zip(kinds, kinds[1:], strict=False):
+    for first, second in itertools.pairwise(kinds):
         alone = (cycles(first) + cycles(second)) / 2
         assert cycles(first, second) <= alone + 10 * count, f"{first} and {second}"
 
