@@ -61,7 +61,8 @@ def _speedup(figure: Figure, rows: list[dict]) -> None:
         axes.axhline(limit, color="black", linewidth=0.8, linestyle=":")
         axes.annotate(f"limit {limit:.3g}", (0.01, limit), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
     axes.set_ylim(1, 1.06 * max(limits))
-    axes.legend(fontsize=8)
+    if axes.get_legend_handles_labels()[0]:  # nothing is drawn where no row has the figure
+        axes.legend(fontsize=8)
 
 
 def _efficiency(figure: Figure, rows: list[dict]) -> None:
