@@ -20,13 +20,13 @@ from seedlm.arguments import (
     temperature_argument,
 )
 from seedlm.console import Console
+from seedlm.golden.build import Config
 from seedlm.golden.errors import SeedLMError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from seedlm.encoder.packed_model import PackedModel
-    from seedlm.golden.build import Config
     from seedlm.golden.codecs import Codec
     from seedlm.host.checkpoint import Checkpoint
     from seedlm.host.engines import Usage
@@ -196,7 +196,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     packed = matrices_of(checkpoint, args, console)
     if args.engine == "rtl":
         return _run_rtl(session, packed)
-    return _write(session, ReferenceEngine(packed.__getitem__, group=_build(session, packed).group), packed)
+    return _write(session, ReferenceEngine(packed.__getitem__, group=_common_group(session, packed)), packed)
 
 
 def _session(args: argparse.Namespace, console: Console, checkpoint: Checkpoint) -> Session:
@@ -244,25 +244,40 @@ def _prompts(args: argparse.Namespace) -> list[str]:
 
 
 def _run_rtl(session: Session, packed: PackedModel) -> int:
-    """On a simulated accelerator that has all codecs of the model."""
+    """On a simulated accelerator that has all codecs of the model, or on several that have them together."""
+    from contextlib import ExitStack
+
     from seedlm.host.engines import AcceleratorEngine, CheckedEngine, ReferenceEngine
     from seedlm.sim.accelerator import Accelerator
 
     console = session.console
     console.hint("preparing the simulation (compiled once for each build, then kept)")
-    with Accelerator(_build(session, packed), memory=session.args.memory) as accelerator:
+    build = _common_build(session, packed)
+    with ExitStack() as stack:
+        builds = [build] if build else [Config(codec=codec) for codec in packed.codecs]
+        accelerators = [stack.enter_context(Accelerator(one, memory=session.args.memory)) for one in builds]
         with console.progress("loading the simulated memory", packed.weights, "{:,.0f} weights".format) as advance:
-            engine = AcceleratorEngine(accelerator, packed, advance)
+            engine = AcceleratorEngine(accelerators, packed, advance)
         if session.args.check:
-            engine = CheckedEngine(engine, ReferenceEngine(packed.__getitem__, group=accelerator.config.group))
-        return _write(session, engine, packed, accelerator.simulation.memory)
+            reference = ReferenceEngine(packed.__getitem__, group=_common_group(session, packed))
+            engine = CheckedEngine(engine, reference)
+        return _write(session, engine, packed, accelerators[0].simulation.memory)
 
 
-def _build(session: Session, packed: PackedModel) -> Config:
-    """The build that the matrices run on: that of --preset, or one with their codecs."""
-    from seedlm.golden.build import Config
+def _common_build(session: Session, packed: PackedModel) -> Config | None:
+    """The build that all matrices run on: that of --preset, or one with their codecs; None if these have none."""
+    if session.args.preset:
+        return session.args.preset
+    try:
+        return Config(codec=packed.codecs[0], more=tuple(packed.codecs[1:]))
+    except SeedLMError:  # such as steps of 12 columns beside steps of 8
+        return None
 
-    return session.args.preset or Config(codec=packed.codecs[0], more=tuple(packed.codecs[1:]))
+
+def _common_group(session: Session, packed: PackedModel) -> int | None:
+    """The columns of an activation group in all products; None: each codec has its own."""
+    build = _common_build(session, packed)
+    return build.group if build else None
 
 
 def _write(session: Session, engine, packed: PackedModel | None = None, memory: Memory | None = None) -> int:

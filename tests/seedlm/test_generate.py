@@ -16,7 +16,9 @@ from seedlm.console import warn
 from seedlm.encoder.packed_model import FILE, open_packed
 from seedlm.encoder.plan import Options
 from seedlm.generate import Generated, generate
+from seedlm.golden.build import Config
 from seedlm.golden.codecs import codec
+from seedlm.golden.errors import SeedLMError
 from seedlm.golden.files.packed import PackedFile, stored_layout
 from seedlm.golden.files.sources import open_packed_source
 from seedlm.golden.files.tensors import RawTensor, TensorFile, write_tensors
@@ -117,6 +119,16 @@ def test_engines_and_codecs_differ(seedlm, model, cache):
     half = seedlm("run", model, "--codec", "fp16", *options).report()
     assert half["encoder"] is None
     assert len(packed_files(cache)) == 1  # binary16 needs none
+
+
+@pytest.mark.parametrize("codecs", [("c3p1k5b1", "*v_proj*=int8"), ("mxfp8e5m2", "*v_proj*=fp16")], ids=str)
+def test_codecs_that_no_build_has_together(seedlm, model, cache, codecs):
+    """The reference needs no build: every codec then has the activation groups that are its own."""
+    options = ("--codec", codecs[0], "--set", codecs[1], "--prompt", "x", "--tokens", 3, "--json")
+    report = seedlm("run", model, *options).report()
+    assert len(report["tokens"]) == 3
+    with pytest.raises(SeedLMError):
+        Config(codec=codec(codecs[0]), more=(codec(codecs[1].partition("=")[2]),))
 
 
 def test_ends(seedlm, tmp_path, cache):
