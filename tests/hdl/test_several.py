@@ -1,8 +1,6 @@
 """Several codecs in a build, on the simulated memory: equal bits in any order, nothing lost where they alternate."""
 
 import itertools
-import os
-import random
 
 import numpy as np
 import pytest
@@ -19,36 +17,18 @@ from seedlm.host.regions import region_sizes
 from seedlm.sim.accelerator import Accelerator
 from seedlm.sim.benchmark import measure
 from tests.golden.corners import corner_matrix, corner_vectors
-from tests.hdl.builds import build
+from tests.hdl.builds import build, tiny
 
 # Shifts of columns, of steps and of none; words of two widths, headers; with row scales and without.
 FAST = "trellis3+mxfp4+fp16"
-TINY = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 8}
 EVERY_FAMILY = "+".join(family.presets()[0].name for family in FAMILIES.values())
 SLOW = [EVERY_FAMILY, "seedlm4+fp16", "int4g128+q8_0+nvfp4+int8", "trellis2+mx9+mx6+mx4+mxfp6e2m3"]
 
 
-@pytest.fixture(scope="module")
-def seed():
-    value = int(os.environ.get("SEEDLM_TEST_SEED", random.randrange(1 << 31)))
-    print(f"rerun with SEEDLM_TEST_SEED={value}")
-    return value
-
-
 @pytest.fixture(scope="module", params=[FAST, *(pytest.param(names, marks=pytest.mark.slow) for names in SLOW)])
 def accelerator(request):
-    with Accelerator(build(request.param, **TINY), memory="ideal", timeout=2_000_000) as device:
+    with Accelerator(tiny(request.param), memory="ideal", timeout=2_000_000) as device:
         yield device
-
-
-@pytest.fixture
-def fresh(accelerator):
-    """The accelerator with an ideal memory, no stalls, no faults."""
-    accelerator.simulation.clear_rules()
-    accelerator.simulation.stall(0)
-    accelerator.simulation.configure("ideal")
-    accelerator.reset()
-    return accelerator
 
 
 def assert_equal(y, matrix, x, device):

@@ -1,14 +1,12 @@
 """The whole accelerator on the simulated memory: results, errors, and what it costs, against the golden product."""
 
-import os
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from seedlm.golden.build import Config
-from seedlm.golden.codecs import CODECS, codec
+from seedlm.golden.codecs import CODECS
 from seedlm.golden.matrix import PackedMatrix
 from seedlm.golden.product import product
 from seedlm.hdl.registers import CATEGORIES, ErrorCode
@@ -16,9 +14,9 @@ from seedlm.host.driver import AcceleratorError
 from seedlm.host.regions import region_sizes
 from seedlm.sim.accelerator import Accelerator
 from tests.golden.corners import corner_matrix, corner_vectors
+from tests.hdl.builds import tiny
 
 NAN = 0x7FC00000
-SMALL = {"lanes": 4, "bus_bits": 128, "max_cols": 2048, "burst_beats": 32, "queue_depth": 8}
 # A scale per product, a scale per row, headers and factors. Others are in tests/hdl/test_several.py; a gearbox also in
 # tests/hdl/test_abort.py.
 FAST_CODECS = ["seedlm4", "trellis4", "int4g128"]
@@ -26,28 +24,11 @@ SLOW_CODECS = [name for name in [*CODECS, "c8p4k16b4", "c8p3k20b0"] if name not 
 ALL_CODECS = [*FAST_CODECS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_CODECS)]
 
 
-@pytest.fixture(scope="module")
-def seed():
-    value = int(os.environ.get("SEEDLM_TEST_SEED", random.randrange(1 << 31)))
-    print(f"rerun with SEEDLM_TEST_SEED={value}")
-    return value
-
-
 @pytest.fixture(scope="module", params=ALL_CODECS)
 def accelerator(request):
     """One small accelerator per codec, used by all tests of the module; each test leaves it idle."""
-    with Accelerator(Config(codec=codec(request.param), **SMALL), memory="ideal", timeout=2_000_000) as device:
+    with Accelerator(tiny(request.param), memory="ideal", timeout=2_000_000) as device:
         yield device
-
-
-@pytest.fixture
-def fresh(accelerator):
-    """The accelerator with an ideal memory, no stalls, no faults."""
-    accelerator.simulation.clear_rules()
-    accelerator.simulation.stall(0)
-    accelerator.simulation.configure("ideal")
-    accelerator.reset()
-    return accelerator
 
 
 def bits(y):
